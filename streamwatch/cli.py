@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamwatch
@@ -63,17 +62,6 @@ def _parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         import_module(f"streamwatch.commands.{name}").add_parser(commands)
     return parser
-
-
-def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Give a subcommand the option that names the configuration file."""
-    parser.add_argument(
-        "-c",
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="configuration file (default: streamwatch.yaml here, if there is one)",
-    )
 
 
 if __name__ == "__main__":
