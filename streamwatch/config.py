@@ -166,7 +166,7 @@ class Ingest(Section):
         idle_seconds: a source partition that is read to its end and silent for so long no longer
             holds back the others.
         allowed_lateness_seconds: how far a record may lag behind the newest of its partition and
-            still count.
+            still count; detect evaluates a tick that much after its end.
         max_future_seconds: how far a record may be ahead of its message's Kafka timestamp.
         max_age_hours: how far a record may be behind its message's Kafka timestamp.
         max_message_bytes: a longer message is a dead letter.
@@ -204,7 +204,6 @@ class Detect(Section):
         group: consumer group and Faust application id.
         instance: as in `ingest.instance`; makes group membership static, so that a repaved worker
             gets its partitions back without a rebalance.
-        allowed_lateness_seconds: event time between a tick's end and its evaluation.
         verdict_seconds: event time after which an unchanged verdict is written again.
         commit_seconds: time between two offset commits.
         stall_seconds: the process ends when input waits and none was processed for so long.
@@ -213,7 +212,6 @@ class Detect(Section):
 
     group: str = "streamwatch-detect"
     instance: str = ""
-    allowed_lateness_seconds: Annotated[int, Meta(ge=0, le=3600)] = 5
     verdict_seconds: Positive = 5
     commit_seconds: PositiveSeconds = 1.0
     stall_seconds: PositiveSeconds = 60.0

@@ -79,7 +79,8 @@ class Exposure(msgspec.Struct):
 class Errors(msgspec.Struct):
     """Columns; row i counts error records of one shape in one tick of one instance.
 
-    `clients[i]` holds the smallest `CLIENTS_PER_ROW` distinct 48-bit hashes of the clients seen.
+    `clients[i]` holds the smallest `CLIENTS_PER_ROW` distinct 48-bit hashes of the clients seen;
+    a record whose client is not known adds none.
     """
 
     tick: list[int]
@@ -90,11 +91,23 @@ class Errors(msgspec.Struct):
     clients: list[list[int]]
 
 
+class Dropped(msgspec.Struct):
+    """Columns; row i counts records of this service that were left out, and why.
+
+    `tick[i]` is the record's own tick, except for `late` records: the greatest tick that their
+    partition had reached, so that what was lost shows in the verdict it was lost to. Reasons are
+    `late` and the values of `errors.Reason`.
+    """
+
+    tick: list[int] = []
+    reason: list[str] = []
+    count: list[int] = []
+
+
 class CountsBatch(msgspec.Struct, tag="counts", tag_field="type"):
     """Counts of one (environment, service), from one ingest worker, between two flushes.
 
-    Ticks are whole seconds of event time since the epoch. `dropped` counts the records of this
-    service that were left out, by reason (`late`, `missing_release`, ...).
+    Ticks are whole seconds of event time since the epoch.
     """
 
     environment: str
@@ -107,7 +120,7 @@ class CountsBatch(msgspec.Struct, tag="counts", tag_field="type"):
     exposure: Exposure
     errors: Errors
     definitions: list[ShapeDefinition]
-    dropped: dict[str, int] = {}
+    dropped: Dropped = msgspec.field(default_factory=Dropped)
     version: int = WIRE_VERSION
 
     @property
@@ -211,9 +224,10 @@ def _check_columns(batch: CountsBatch) -> None:
     sizes = {"release": len(batch.releases), "instance": len(batch.instances)}
     _check_table("exposure", batch.exposure, sizes)
     _check_table("errors", batch.errors, sizes | {"shape": len(batch.shapes)})
+    _check_table("dropped", batch.dropped, {})
 
 
-def _check_table(name: str, table: Exposure | Errors, sizes: dict[str, int]) -> None:
+def _check_table(name: str, table: Exposure | Errors | Dropped, sizes: dict[str, int]) -> None:
     columns = {field: getattr(table, field) for field in table.__struct_fields__}
     rows = len(columns["tick"])
     for field, column in columns.items():

@@ -23,10 +23,13 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         miss_probability: chance that a release at `unacceptable_ratio` is called `Successful`.
         negligible_error_rate: errors per unit of exposure below which a release passes without a
             comparison, once shown (a service whose two releases make no errors at all).
-        exposure: what a rate is per: log records, or records that stand for a request.
+        exposure: what a rate is per: log records, or records that stand for a request; `auto`
+            takes requests where both releases have them, since a release that logs more is not
+            a release that serves more.
         warm_up_seconds: an instance younger than this is left out of the comparison.
         window_seconds: event time that one step of evidence covers.
         window_cap: greatest evidence, in nats, that one window may add: what one burst can prove.
+        raw_window_cap: the same where clients are not known, so that one client's retries count.
         arm_noise: how much two healthy arms differ for reasons other than the release
             (variance of the log rate ratio over a window).
         crash_bypass: halt at once when at least half of the candidate's last ten seconds failed.
@@ -41,10 +44,11 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unacceptable_ratio: Annotated[float, Meta(gt=1, le=1000)] = 2.0
     miss_probability: Probability = 0.05
     negligible_error_rate: Probability = 0.001
-    exposure: Literal["records", "requests"] = "records"
+    exposure: Literal["auto", "records", "requests"] = "auto"
     warm_up_seconds: Seconds = 45
     window_seconds: Annotated[int, Meta(ge=1, le=600)] = 10
     window_cap: Annotated[float, Meta(gt=0)] = 6.0
+    raw_window_cap: Annotated[float, Meta(gt=0)] = 2.0
     arm_noise: Annotated[float, Meta(ge=0)] = 0.2
     crash_bypass: bool = True
     dry_run: bool = False
