@@ -1,0 +1,94 @@
+"""From shapes to fingerprints, for one service: definitions, groups and the catalogue together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from streamwatch.counts import ShapeDefinition
+from streamwatch.fingerprint import GROUPING_CONFIG, Grouper
+from streamwatch.fingerprint.catalogue import Catalogue, CatalogueEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Shapes of one service whose meaning is kept.
+MAX_DEFINITIONS = 10_000
+
+#: Stands for a shape whose definition was lost or is beyond the bound.
+UNKNOWN_TEMPLATE = "(not described)"
+
+
+class _State(msgspec.Struct):
+    grouper: dict[str, Any]
+    catalogue: Catalogue
+    definitions: dict[str, ShapeDefinition]
+
+
+class ServiceGroups:
+    """The fingerprints of one service.
+
+    `changed` is true when the state is worth saving again.
+    """
+
+    def __init__(self, environment: str, service: str) -> None:
+        self.changed = False
+        self._grouper = Grouper()
+        self._catalogue = Catalogue(environment, service, GROUPING_CONFIG)
+        self._definitions: dict[str, ShapeDefinition] = {}
+
+    def define(self, definitions: Iterable[ShapeDefinition]) -> None:
+        """Take in what shapes mean; of several definitions of one shape the first is kept."""
+        for definition in definitions:
+            if definition.id not in self._definitions and len(self._definitions) < MAX_DEFINITIONS:
+                self._definitions[definition.id] = definition
+                self.changed = True
+
+    def resolve(self, shape: str, tick: int, release: str) -> str:
+        """The fingerprint of a shape that was counted."""
+        definition = self._definitions.get(shape)
+        if definition is None:
+            definition = ShapeDefinition(id=shape, kind="text", template=UNKNOWN_TEMPLATE)
+            group = self._grouper.group_of(shape)
+        else:
+            group = self._grouper.assign(definition)
+            for absorbed, survivor in self._grouper.take_aliases().items():
+                self._catalogue.merge(absorbed, survivor, self._grouper.template(survivor))
+        before = len(self._catalogue.changed)
+        self._catalogue.see(group, definition, tick, release)
+        self.changed = self.changed or len(self._catalogue.changed) != before
+        return group
+
+    def entry(self, group: str) -> CatalogueEntry | None:
+        """What is known of a fingerprint."""
+        return self._catalogue.entries.get(group)
+
+    def kind_of(self, group: str) -> str:
+        """What sort of error a fingerprint is: text, or an exception of some type."""
+        entry = self.entry(group)
+        return f"{entry.kind} {entry.type}" if entry else ""
+
+    def take_changed_entries(self) -> list[CatalogueEntry]:
+        """Catalogue entries to publish since the last call."""
+        return self._catalogue.take_changed()
+
+    @property
+    def evicted(self) -> int:
+        """Shapes that could not be grouped for want of room."""
+        return self._grouper.evicted
+
+    def snapshot(self) -> bytes:
+        """The whole state."""
+        state = _State(self._grouper.snapshot(), self._catalogue, self._definitions)
+        return msgspec.msgpack.encode(state)
+
+    @classmethod
+    def restore(cls, value: bytes) -> ServiceGroups:
+        """The state that `snapshot` wrote."""
+        state = msgspec.msgpack.decode(value, type=_State)
+        groups = cls(state.catalogue.environment, state.catalogue.service)
+        groups._grouper = Grouper.restore(state.grouper)
+        groups._catalogue = state.catalogue
+        groups._definitions = state.definitions
+        return groups

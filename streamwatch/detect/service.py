@@ -1,0 +1,368 @@
+"""One service in one environment: its ticks, releases, rollouts and their judges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streamwatch.counts import CountsBatch, DeploymentEvent
+from streamwatch.detect.arms import ArmTick
+from streamwatch.detect.clients import RecentClients
+from streamwatch.detect.dispersion import Dispersion
+from streamwatch.detect.judge import Judge
+from streamwatch.detect.pending import PendingTick, fill
+from streamwatch.detect.report import first_deploy_verdict, halt_signal, make_verdict
+from streamwatch.detect.verdict import Health, Status, Verdict
+from streamwatch.errors import InvalidMessage, Reason
+from streamwatch.rollouts import ReleaseTracker, Rollout
+from streamwatch.ticks import NEVER
+
+if TYPE_CHECKING:
+    from streamwatch.detect.groups import ServiceGroups
+    from streamwatch.policy import Policy
+    from streamwatch.signals.envelope import Signal
+
+#: Instances remembered per service, and for how long a silent one is.
+MAX_INSTANCES = 5_000
+INSTANCE_SECONDS = 3_600
+
+#: Fingerprints that count as known to the baseline: those seen so lately, and at most so many.
+KNOWN_SECONDS = 86_400
+MAX_KNOWN = 1_000
+
+#: Deployment event ids remembered, so that a repeated event is ignored.
+MAX_EVENT_IDS = 64
+
+#: More of the input than this missing, and no verdict may say `Successful`.
+TOLERATED_LOSS = 0.01
+
+
+class Instance(msgspec.Struct):
+    """What was seen of one pod or host."""
+
+    first_tick: int
+    last_tick: int
+
+
+class Case(msgspec.Struct):
+    """A rollout under judgement.
+
+    Attributes:
+        judge: its evidence.
+        dropped: the service's drops when it opened.
+        records: the service's records when it opened.
+        instances: names of the candidate's instances seen so far, bounded.
+        verdict: the newest verdict.
+        signals: signals sent.
+    """
+
+    judge: Judge
+    dropped: dict[str, int]
+    records: int
+    instances: dict[str, int] = {}
+    verdict: Verdict | None = None
+    signals: int = 0
+
+
+class ServiceState(msgspec.Struct):
+    """All state of one service but its fingerprints (`ServiceGroups`).
+
+    Attributes:
+        tracker: releases and rollouts.
+        applied: last applied offset of each source partition: the guard against redelivery.
+        topics: source topics that the service was seen in; its ticks close when theirs do.
+        pending: ticks that are not complete yet.
+        events: deployment events whose tick is not complete yet.
+        event_ids: ids of deployment events that were taken in.
+        instances: by release and name.
+        known: fingerprints of the baseline, to the tick they were last seen.
+        dispersion: how clustered the baseline's errors are.
+        window: number of the window that is being counted for `dispersion`.
+        window_errors: the baseline's counted errors in it.
+        window_exposure: the baseline's exposure in it.
+        clients: who made which error lately.
+        cases: rollouts under judgement, by candidate.
+        dropped: records left out so far, by reason.
+        records: records counted so far.
+        closed: last evaluated tick.
+        introduced: the verdict on the first release was given.
+    """
+
+    tracker: ReleaseTracker
+    applied: dict[str, int] = {}
+    topics: list[str] = []
+    pending: dict[int, PendingTick] = {}
+    events: list[DeploymentEvent] = []
+    event_ids: list[str] = []
+    instances: dict[str, dict[str, Instance]] = {}
+    known: dict[str, int] = {}
+    dispersion: Dispersion = msgspec.field(default_factory=Dispersion)
+    window: int = -1
+    window_errors: dict[str, float] = {}
+    window_exposure: int = 0
+    clients: RecentClients = msgspec.field(default_factory=RecentClients)
+    cases: dict[str, Case] = {}
+    dropped: dict[str, int] = {}
+    records: int = 0
+    closed: int = NEVER
+    introduced: bool = False
+
+    def take(self, batch: CountsBatch) -> bool:
+        """Add a batch to the pending ticks; False when it was applied before.
+
+        Raises:
+            InvalidMessage: the batch was applied in part, which no correct ingest can cause.
+        """
+        repeated = [
+            source.last_offset <= self.applied.get(source.name, -1) for source in batch.sources
+        ]
+        if batch.sources and all(repeated):
+            return False
+        if any(
+            source.first_offset <= self.applied.get(source.name, -1) for source in batch.sources
+        ):
+            raise InvalidMessage(
+                Reason.OVERLAPPING_OFFSETS, f"{batch.key}: offsets were applied in part"
+            )
+        for source in batch.sources:
+            self.applied[source.name] = source.last_offset
+            if source.topic not in self.topics:
+                self.topics.append(source.topic)
+        fill(self.pending, batch, self.closed)
+        return True
+
+    def announce(self, event: DeploymentEvent) -> bool:
+        """Keep a deployment event until its tick is complete; False when its id was seen."""
+        if event.id in self.event_ids:
+            return False
+        self.event_ids = [*self.event_ids, event.id][-MAX_EVENT_IDS:]
+        self.events.append(event)
+        return True
+
+    def advance(
+        self, closed: int, groups: ServiceGroups, policy: Policy, every: int
+    ) -> list[Verdict | Signal]:
+        """Evaluate every complete tick, each once and in order.
+
+        Args:
+            closed: greatest complete tick.
+            groups: the service's fingerprints.
+            policy: its policy.
+            every: event seconds after which an unchanged verdict is given again.
+        """
+        out: list[Verdict | Signal] = []
+        while (tick := self._next(closed)) is not None:
+            out += self._close(tick, groups, policy, every)
+            self.closed = tick
+        return out
+
+    def _next(self, closed: int) -> int | None:
+        if self.cases and self.closed < closed:
+            return self.closed + 1
+        # Without a rollout silence says nothing, so empty ticks are passed over.
+        waiting = [tick for tick in self.pending if self.closed < tick <= closed]
+        waiting += [max(e.tick, self.closed + 1) for e in self.events if e.tick <= closed]
+        return min((tick for tick in waiting if tick <= closed), default=None)
+
+    def _close(
+        self, tick: int, groups: ServiceGroups, policy: Policy, every: int
+    ) -> list[Verdict | Signal]:
+        pending = self.pending.pop(tick, None) or PendingTick()
+        for reason, count in pending.dropped.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+        arms = self._arms(tick, pending, groups, policy)
+        ended = self._roll(tick, arms, policy)
+        self._learn(tick, arms, policy)
+        out: list[Verdict | Signal] = []
+        for candidate, rollout in list(self.tracker.rollouts.items()):
+            out += self._judge(tick, candidate, rollout, arms, groups, policy, every)
+        for rollout in ended:
+            case = self.cases.pop(rollout.candidate, None)
+            if case is not None and case.verdict is not None:
+                out.append(msgspec.structs.replace(case.verdict, open=False, tick=tick))
+        if self.tracker.baseline and not self.introduced:
+            self.introduced = True
+            out.append(
+                first_deploy_verdict(
+                    self.tracker.environment,
+                    self.tracker.service,
+                    self.tracker.baseline,
+                    self._health(tick, {}, 0, groups),
+                    policy,
+                    tick,
+                )
+            )
+        return out
+
+    def _arms(
+        self, tick: int, pending: PendingTick, groups: ServiceGroups, policy: Policy
+    ) -> dict[str, ArmTick]:
+        arms: dict[str, ArmTick] = {}
+        mature: set[tuple[str, str]] = set()
+        for (release, name), (records, requests) in sorted(pending.exposure.items()):
+            arm = arms.setdefault(release, ArmTick())
+            arm.records += records
+            arm.requests += requests
+            self.records += records
+            if self._age(release, name, tick) >= policy.warm_up_seconds:
+                mature.add((release, name))
+                arm.mature_records += records
+                arm.mature_requests += requests
+        for (release, name, shape), (count, clients) in sorted(pending.errors.items()):
+            arm = arms.setdefault(release, ArmTick())
+            group = groups.resolve(shape, tick, release)
+            arm.errors[group] = arm.errors.get(group, 0) + count
+            arm.clients.setdefault(group, set()).update(clients or [None])
+            if (release, name) not in mature:
+                continue
+            counted, raw = self.clients.count(tick, release, group, clients, count)
+            arm.counted[group] = arm.counted.get(group, 0.0) + counted
+            if raw:
+                arm.raw.add(group)
+        self.clients.expire(tick)
+        return arms
+
+    def _age(self, release: str, name: str, tick: int) -> int:
+        instances = self.instances.setdefault(release, {})
+        instance = instances.get(name)
+        if instance is None:
+            if len(instances) >= MAX_INSTANCES:
+                # Not remembered, so never taken for warmed up: it stays out of the comparison.
+                return 0
+            instance = instances[name] = Instance(tick, tick)
+        instance.last_tick = tick
+        return tick - instance.first_tick
+
+    def _roll(self, tick: int, arms: dict[str, ArmTick], policy: Policy) -> list[Rollout]:
+        ended: list[Rollout] = []
+        due = [event for event in self.events if event.tick <= tick]
+        self.events = [event for event in self.events if event.tick > tick]
+        for event in sorted(due, key=lambda event: (event.tick, event.id)):
+            ended += self.tracker.apply(event)
+        records = {release: arm.records for release, arm in arms.items()}
+        ended += self.tracker.observe(tick, records, policy)
+        baselines = {rollout.baseline for rollout in self.tracker.rollouts.values()}
+        for release in {*baselines, self.tracker.baseline} & arms.keys():
+            if release not in self.tracker.rollouts:
+                self.known |= dict.fromkeys(arms[release].errors, tick)
+        for candidate in self.tracker.rollouts:
+            if candidate not in self.cases:
+                known = [
+                    group
+                    for group, seen in self.known.items()
+                    if seen < tick and tick - seen < KNOWN_SECONDS
+                ]
+                known.sort(key=lambda group: (-self.known[group], group))
+                judge = Judge.of(sorted(known[:MAX_KNOWN]), policy)
+                self.cases[candidate] = Case(judge, dict(self.dropped), self.records)
+        if tick % 60 == 0:
+            self._forget(tick)
+        return ended
+
+    def _learn(self, tick: int, arms: dict[str, ArmTick], policy: Policy) -> None:
+        window = tick // policy.window_seconds
+        if window != self.window:
+            self.dispersion.learn(self.window_errors, float(self.window_exposure))
+            self.window, self.window_errors, self.window_exposure = window, {}, 0
+        arm = arms.get(self.tracker.baseline)
+        if arm is not None:
+            self.window_exposure += arm.mature_requests or arm.mature_records
+            for group, count in arm.counted.items():
+                self.window_errors[group] = self.window_errors.get(group, 0.0) + count
+
+    def _judge(
+        self,
+        tick: int,
+        candidate: str,
+        rollout: Rollout,
+        arms: dict[str, ArmTick],
+        groups: ServiceGroups,
+        policy: Policy,
+        every: int,
+    ) -> list[Verdict | Signal]:
+        if rollout.halted:
+            return []
+        case = self.cases[candidate]
+        nothing = ArmTick()
+        case.judge.observe(
+            tick,
+            arms.get(rollout.baseline, nothing),
+            arms.get(candidate, nothing),
+            self.dispersion,
+            groups.kind_of,
+            policy,
+        )
+        for name in self.instances.get(candidate, {}):
+            case.instances.setdefault(name, tick)
+        failed = case.judge.failed(policy)
+        if not failed and tick % every and not self._changed(case, policy):
+            return []
+        verdict = make_verdict(
+            self.tracker.environment,
+            self.tracker.service,
+            rollout,
+            case.judge,
+            self._health(tick, case.dropped, case.records, groups, case),
+            groups,
+            self.dispersion,
+            len(case.instances),
+            policy,
+            tick,
+        )
+        case.verdict = verdict
+        if verdict.status is not Status.FAILED:
+            return [verdict]
+        rollout.halted = True
+        case.signals += 1
+        return [verdict, halt_signal(verdict, case.signals)]
+
+    @staticmethod
+    def _changed(case: Case, policy: Policy) -> bool:
+        """Whether the verdict may differ in status from the last one."""
+        if case.verdict is None:
+            return True
+        passes = case.judge.good(policy) and not case.verdict.health.problems
+        return passes != (case.verdict.status is Status.SUCCESSFUL)
+
+    def _health(
+        self,
+        tick: int,
+        dropped_before: dict[str, int],
+        records_before: int,
+        groups: ServiceGroups,
+        case: Case | None = None,
+    ) -> Health:
+        dropped = {
+            reason: count - dropped_before.get(reason, 0)
+            for reason, count in sorted(self.dropped.items())
+            if count > dropped_before.get(reason, 0)
+        }
+        problems = []
+        records = self.records - records_before
+        for reason, count in dropped.items():
+            if count > TOLERATED_LOSS * (records + count):
+                share = count / (records + count)
+                problems.append(f"{share:.1%} of the records were left out: {reason}")
+        if groups.evicted:
+            problems.append(f"{groups.evicted} shapes could not be grouped for want of room")
+        if case is not None and case.judge.cells.overflow:
+            problems.append("more different errors than can be tested one by one")
+        if self.tracker.ignored_records:
+            problems.append("more releases at once than can be told apart")
+        return Health(watermark=tick, dropped=dropped, problems=problems)
+
+    def _forget(self, tick: int) -> None:
+        for release, instances in list(self.instances.items()):
+            gone = [
+                name
+                for name, instance in instances.items()
+                if tick - instance.last_tick > INSTANCE_SECONDS
+            ]
+            for name in gone:
+                del instances[name]
+            if not instances:
+                del self.instances[release]
+        self.known = {
+            group: seen for group, seen in self.known.items() if tick - seen < KNOWN_SECONDS
+        }
