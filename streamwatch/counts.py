@@ -24,8 +24,11 @@ CLIENTS_PER_ROW = 16
 
 
 def service_key(environment: str, service: str) -> str:
-    """The record key of everything about one service: `environment|service`."""
-    return f"{environment}|{service}"
+    """The record key of everything about one service: `environment|service`.
+
+    A bar in the environment's name is escaped, so that no two services share a key.
+    """
+    return f"{environment.replace('|', '%7C')}|{service}"
 
 
 class SourceRange(msgspec.Struct, frozen=True):
