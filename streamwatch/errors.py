@@ -49,7 +49,7 @@ class UsageError(StreamwatchError):
 
 
 class Reason(StrEnum):
-    """Why a message became a dead letter. Values are wire format and metric labels: a closed set."""
+    """Why a message became a dead letter: a closed set, in wire formats and metric labels."""
 
     UNDECODABLE = "undecodable"
     WRONG_TYPE = "wrong_type"
