@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Literal
+from urllib.parse import quote
 
 import msgspec
 import orjson
@@ -96,7 +97,7 @@ def headers(signal: Signal) -> list[tuple[str, bytes]]:
         "ce_specversion": SPEC_VERSION,
         "ce_id": signal.id,
         "ce_type": f"{TYPE_PREFIX}{signal.kind}.v{WIRE_VERSION}",
-        "ce_source": f"/streamwatch/{signal.environment}/{signal.service}",
+        "ce_source": f"/streamwatch/{quote(signal.environment, '')}/{quote(signal.service, '')}",
         "ce_subject": signal.release,
         "ce_time": time,
         "content-type": CONTENT_TYPE,
