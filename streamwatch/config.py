@@ -342,7 +342,7 @@ def _override(tree: dict[str, Any], name: str, text: str) -> None:
         raise ConfigError(name, "its value is not YAML", "quote it") from None
 
 
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
 
 
