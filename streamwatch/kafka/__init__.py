@@ -1,1 +1,1 @@
-"""TODO"""
+"""Everything that talks to Kafka: client settings, topics, the embedded broker, the ingest loop."""
