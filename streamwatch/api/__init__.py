@@ -1,1 +1,1 @@
-"""TODO"""
+"""The HTTP API: what people and deployment tools ask about releases."""
