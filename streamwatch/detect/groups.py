@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 #: Shapes of one service whose meaning is kept.
 MAX_DEFINITIONS = 10_000
 
+#: Fingerprints that a rollout begins with as known to its baseline: those that the baseline made so
+#: lately, and at most so many, the newest.
+KNOWN_SECONDS = 86_400
+MAX_KNOWN = 1_000
+
 #: Stands for a shape whose definition was lost or is beyond the bound.
 UNKNOWN_TEMPLATE = "(not described)"
 
@@ -68,6 +73,18 @@ class ServiceGroups:
         """What sort of error a fingerprint is: text, or an exception of some type."""
         entry = self.entry(group)
         return f"{entry.kind} {entry.type}" if entry else ""
+
+    def known_in(self, release: str, tick: int) -> list[str]:
+        """Fingerprints that a release made before a tick, in order of id."""
+        known = [
+            (-entry.last_tick, group)
+            for group, entry in self._catalogue.entries.items()
+            if release in entry.releases
+            and entry.first_tick < tick
+            and tick - entry.last_tick < KNOWN_SECONDS
+            and not entry.alias_of
+        ]
+        return sorted(group for _, group in sorted(known)[:MAX_KNOWN])
 
     def take_changed_entries(self) -> list[CatalogueEntry]:
         """Catalogue entries to publish since the last call."""

@@ -15,6 +15,7 @@ from streamwatch.detect.mixture import (
     ONSET_START,
     RATIO_GRID,
     Floats,
+    confidence_sequence,
     fold,
     growth,
     log_likelihood_ratio,
@@ -213,12 +214,24 @@ class Judge(msgspec.Struct):
         return seconds if seconds <= policy.max_rollout_seconds else None
 
     def ratio(self, policy: Policy) -> float | None:
-        """Estimated rate ratio over the tested windows; None where a rate is not known."""
-        exposure = self.tested_exposure[:, self.unit(policy)]
-        if exposure.min() <= 0 or self.tested_errors[BASELINE] <= 0:
+        """Estimated rate ratio of what was tested; None where a rate is not known."""
+        x, n = self._window_errors()
+        exposure = (self.tested_exposure + self.exposure)[:, self.unit(policy)]
+        errors = self.tested_errors + np.array([n - x, x])
+        if exposure.min() <= 0 or errors[BASELINE] <= 0:
             return None
-        rates = self.tested_errors / exposure
+        rates = errors / exposure
         return float(rates[CANDIDATE] / rates[BASELINE])
+
+    def interval(self, dispersion: Dispersion, policy: Policy) -> tuple[float, float | None]:
+        """Ends of the ratio's confidence sequence; 0.0 and None where it is unbounded."""
+        share = self._window_share(policy)
+        support = self.support
+        if 0.0 < share < 1.0:
+            x, n = self._window_errors()
+            scale = self._total_scale(n, share, dispersion.of([TOTAL])[0], policy)
+            support = support + log_support(x, n, share, scale)
+        return confidence_sequence(support, policy.miss_probability)
 
     def excess_errors(self, policy: Policy) -> float:
         """Candidate's errors above what the baseline's rate would have made of its exposure."""
@@ -329,10 +342,10 @@ class Judge(msgspec.Struct):
         mass: float,
         policy: Policy,
     ) -> None:
-        x, n = float(self.cells.x.sum()), float(self.cells.n.sum())
+        x, n = self._window_errors()
         if 0.0 < share < 1.0:
             # Told on the sums: a release is good or not as a whole, however its errors are named.
-            scale = total_phi + policy.arm_noise * n * share * (1 - share)
+            scale = self._total_scale(n, share, total_phi, policy)
             against = log_likelihood_ratio(
                 np.array([x]),
                 np.array([n]),
@@ -367,9 +380,16 @@ class Judge(msgspec.Struct):
         rate = self.tested_errors[BASELINE] / exposure[BASELINE]
         share = float(exposure[CANDIDATE] / exposure.sum())
         errors = float(rate * exposure.sum() / self.windows)
-        scale = dispersion.of([TOTAL])[0] + policy.arm_noise * errors * share * (1 - share)
+        scale = self._total_scale(errors, share, dispersion.of([TOTAL])[0], policy)
         null, cap = policy.tolerated_ratio, policy.window_cap
         return growth(errors, share, ratio, null, scale, cap)
+
+    def _window_errors(self) -> tuple[float, float]:
+        return float(self.cells.x.sum()), float(self.cells.n.sum())
+
+    @staticmethod
+    def _total_scale(n: float, share: float, phi: float, policy: Policy) -> float:
+        return phi + policy.arm_noise * n * share * (1 - share)
 
     @staticmethod
     def _needed(policy: Policy) -> float:

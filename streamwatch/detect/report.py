@@ -9,7 +9,6 @@ import msgspec
 import orjson
 
 from streamwatch.detect.judge import BASELINE, CANDIDATE
-from streamwatch.detect.mixture import confidence_sequence
 from streamwatch.detect.verdict import (
     Action,
     BlastRadius,
@@ -56,7 +55,7 @@ def make_verdict(
 ) -> Verdict:
     """Everything that is known of a rollout's candidate at the end of a tick."""
     status = _status(judge, health, policy)
-    evidence = _evidence(judge, groups, policy)
+    evidence = _evidence(judge, groups, dispersion, policy)
     missing = None
     if status is Status.INCONCLUSIVE:
         missing = Missing(
@@ -163,10 +162,12 @@ def _action(status: Status, policy: Policy) -> Action:
     return "hold"
 
 
-def _evidence(judge: Judge, groups: ServiceGroups, policy: Policy) -> Evidence:
+def _evidence(
+    judge: Judge, groups: ServiceGroups, dispersion: Dispersion, policy: Policy
+) -> Evidence:
     errors = judge.errors()
     exposure = judge.requests if judge.unit(policy) else judge.records
-    low, high = confidence_sequence(judge.support, policy.miss_probability)
+    low, high = judge.interval(dispersion, policy)
     rule = ""
     if judge.failed(policy):
         rule = "crash-bypass" if judge.crashed else "sequential-test"
@@ -244,7 +245,7 @@ def _reason(
         return _failed_reason(rollout, judge, evidence)
     if status is Status.SUCCESSFUL:
         shown = _interval(evidence)
-        return f"{rollout.candidate} makes no more errors than {rollout.baseline}{shown}"
+        return f"{rollout.candidate} is no worse than {rollout.baseline}{shown}"
     if health.problems:
         return f"not decided: {'; '.join(health.problems)}"
     if not judge.windows:
@@ -261,34 +262,34 @@ def _reason(
 
 
 def _failed_reason(rollout: Rollout, judge: Judge, evidence: Evidence) -> str:
+    worst = evidence.fingerprints[0] if evidence.fingerprints else None
+    parts = []
     if judge.crashed:
-        said = f"at least half of what {rollout.candidate} served in the last 10 s failed"
-    elif evidence.ratio is None:
-        said = f"{rollout.candidate} makes errors that {rollout.baseline} does not make"
-    else:
-        said = (
-            f"{rollout.candidate} makes {evidence.ratio:.3g} times as many errors as "
-            f"{rollout.baseline}{_interval(evidence)}"
+        parts.append(f"at least half of what {rollout.candidate} served in the last 10 s failed")
+    if worst is not None:
+        name = worst.type or worst.template[:80]
+        counts = f"{worst.candidate_errors} errors against {worst.baseline_errors}"
+        if worst.new and not worst.baseline_errors:
+            parts.append(f"{rollout.candidate} makes a new error, {name} ({counts})")
+        else:
+            parts.append(f"{rollout.candidate} makes more of {name} ({counts})")
+    if evidence.ratio is not None:
+        parts.append(
+            f"all its errors together are {evidence.ratio:.3g} times as frequent as those of "
+            f"{rollout.baseline}{_bounds(evidence)}"
         )
-    if not evidence.fingerprints:
-        return said
-    worst = evidence.fingerprints[0]
-    name = worst.type or worst.template[:80]
-    new = "new, " if worst.new else ""
-    return (
-        f"{said}, most of all {name} ({new}{worst.candidate_errors} against "
-        f"{worst.baseline_errors})"
-    )
+    return "; ".join(parts)
 
 
 def _interval(evidence: Evidence) -> str:
     if evidence.ratio is None:
         return ""
-    high = "no upper bound" if evidence.ratio_high is None else f"{evidence.ratio_high:.3g}"
-    return (
-        f" (ratio {evidence.ratio:.3g}, {evidence.confidence:.0%} interval "
-        f"{evidence.ratio_low:.3g} to {high})"
-    )
+    return f": {evidence.ratio:.3g} times as many{_bounds(evidence)}"
+
+
+def _bounds(evidence: Evidence) -> str:
+    high = "no bound" if evidence.ratio_high is None else f"{evidence.ratio_high:.3g}"
+    return f" ({evidence.confidence:.0%} interval {evidence.ratio_low:.3g} to {high})"
 
 
 def _round(value: float) -> float:

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 MAX_INSTANCES = 5_000
 INSTANCE_SECONDS = 3_600
 
-#: Fingerprints that count as known to the baseline: those seen so lately, and at most so many.
-KNOWN_SECONDS = 86_400
-MAX_KNOWN = 1_000
-
 #: Deployment event ids remembered, so that a repeated event is ignored.
 MAX_EVENT_IDS = 64
 
@@ -76,7 +72,6 @@ class ServiceState(msgspec.Struct):
         events: deployment events whose tick is not complete yet.
         event_ids: ids of deployment events that were taken in.
         instances: by release and name.
-        known: fingerprints of the baseline, to the tick they were last seen.
         dispersion: how clustered the baseline's errors are.
         window: number of the window that is being counted for `dispersion`.
         window_errors: the baseline's counted errors in it.
@@ -96,7 +91,6 @@ class ServiceState(msgspec.Struct):
     events: list[DeploymentEvent] = []
     event_ids: list[str] = []
     instances: dict[str, dict[str, Instance]] = {}
-    known: dict[str, int] = {}
     dispersion: Dispersion = msgspec.field(default_factory=Dispersion)
     window: int = -1
     window_errors: dict[str, float] = {}
@@ -172,7 +166,7 @@ class ServiceState(msgspec.Struct):
         for reason, count in pending.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count
         arms = self._arms(tick, pending, groups, policy)
-        ended = self._roll(tick, arms, policy)
+        ended = self._roll(tick, arms, groups, policy)
         self._learn(tick, arms, policy)
         out: list[Verdict | Signal] = []
         for candidate, rollout in list(self.tracker.rollouts.items()):
@@ -234,7 +228,9 @@ class ServiceState(msgspec.Struct):
         instance.last_tick = tick
         return tick - instance.first_tick
 
-    def _roll(self, tick: int, arms: dict[str, ArmTick], policy: Policy) -> list[Rollout]:
+    def _roll(
+        self, tick: int, arms: dict[str, ArmTick], groups: ServiceGroups, policy: Policy
+    ) -> list[Rollout]:
         ended: list[Rollout] = []
         due = [event for event in self.events if event.tick <= tick]
         self.events = [event for event in self.events if event.tick > tick]
@@ -242,19 +238,9 @@ class ServiceState(msgspec.Struct):
             ended += self.tracker.apply(event)
         records = {release: arm.records for release, arm in arms.items()}
         ended += self.tracker.observe(tick, records, policy)
-        baselines = {rollout.baseline for rollout in self.tracker.rollouts.values()}
-        for release in {*baselines, self.tracker.baseline} & arms.keys():
-            if release not in self.tracker.rollouts:
-                self.known |= dict.fromkeys(arms[release].errors, tick)
-        for candidate in self.tracker.rollouts:
+        for candidate, rollout in self.tracker.rollouts.items():
             if candidate not in self.cases:
-                known = [
-                    group
-                    for group, seen in self.known.items()
-                    if seen < tick and tick - seen < KNOWN_SECONDS
-                ]
-                known.sort(key=lambda group: (-self.known[group], group))
-                judge = Judge.of(sorted(known[:MAX_KNOWN]), policy)
+                judge = Judge.of(groups.known_in(rollout.baseline, tick), policy)
                 self.cases[candidate] = Case(judge, dict(self.dropped), self.records)
         if tick % 60 == 0:
             self._forget(tick)
@@ -363,6 +349,3 @@ class ServiceState(msgspec.Struct):
                 del instances[name]
             if not instances:
                 del self.instances[release]
-        self.known = {
-            group: seen for group, seen in self.known.items() if tick - seen < KNOWN_SECONDS
-        }
