@@ -1,0 +1,106 @@
+"""The Faust application that detect runs in: its settings, isolation level, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import faust
+from faust.contrib.asgi import bind_to_running_loop, faust_app_running
+from faust.transport.drivers import aiokafka as driver
+
+from streamwatch.errors import StageFailed
+from streamwatch.kafka.clients import faust_broker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from streamwatch.config import Config
+
+#: Seconds that a stop may take until the process ends anyway; supervisors wait ten.
+STOP_SECONDS = 8.0
+
+
+class _CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust has no types
+    """Reads only what ingest committed.
+
+    Faust asks for `read_committed` only together with its own exactly-once mode, which is not to
+    be relied on; without it a counts batch of an aborted transaction would be counted.
+    """
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> object:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # noqa: SLF001  # aiokafka's constructor argument, which Faust fixes
+        return consumer
+
+
+class _CommittedConsumer(driver.Consumer):  # type: ignore[misc]  # Faust has no types
+    def _new_consumer_thread(self) -> _CommittedThread:
+        return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class ReadCommittedTransport(driver.Transport):  # type: ignore[misc]  # Faust has no types
+    """Faust's Kafka transport, with the isolation level that transactions need."""
+
+    Consumer = _CommittedConsumer
+
+
+def new_app(config: Config) -> faust.App:
+    """A Faust application with detect's settings and nothing in it yet."""
+    broker, credentials = faust_broker(config.kafka)
+    detect, kafka = config.detect, config.kafka
+    return faust.App(
+        detect.group,
+        broker=broker,
+        broker_credentials=credentials,
+        broker_commit_interval=detect.commit_seconds,
+        broker_session_timeout=kafka.session_timeout_seconds,
+        broker_heartbeat_interval=kafka.session_timeout_seconds / 5,
+        broker_request_timeout=max(90.0, kafka.session_timeout_seconds),
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{detect.group}-{detect.instance_name}",
+        producer_acks=-1,
+        store="memory://",
+        topic_partitions=config.topics.partitions,
+        topic_replication_factor=config.topics.replication,
+        topic_disable_leader=True,
+        topic_allow_declare=True,
+        web_enabled=False,
+        worker_redirect_stdouts=False,
+        stream_wait_empty=True,
+    )
+
+
+async def run_until_stopped(
+    app: faust.App, check: Callable[[], Awaitable[None]], interval: float = 1.0
+) -> None:
+    """Run the application until SIGTERM or SIGINT, then stop it with everything committed.
+
+    Args:
+        app: made by `new_app`.
+        check: called every `interval` seconds; an exception from it ends the run.
+        interval: seconds.
+
+    Raises:
+        StageFailed: the application crashed, or did not stop in time.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    bind_to_running_loop(app)
+    app.transport = ReadCommittedTransport(app.conf.broker, app, loop=loop)
+    app.producer_transport = app.transport
+    try:
+        async with faust_app_running(app, stop_timeout=STOP_SECONDS):
+            while not stop.is_set():
+                if app.crashed:
+                    raise StageFailed(f"detect crashed: {app.crash_reason!r}")
+                await check()
+                try:
+                    await asyncio.wait_for(stop.wait(), interval)
+                except TimeoutError:
+                    continue
+    except TimeoutError:
+        raise StageFailed(f"detect did not stop within {STOP_SECONDS:.0f} s") from None
