@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
@@ -20,6 +21,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+from kafka import KafkaConsumer
 
 from streamwatch.config import Config, Detect, Kafka, Topics
 from streamwatch.errors import StageFailed, UsageError
@@ -309,19 +311,18 @@ def test_a_static_member_that_returns_gets_its_partitions_without_a_rebalance(
         member.close()
 
 
-def test_faust_and_the_sdk_read_what_ingest_writes(config: Config) -> None:
-    """aiokafka and kafka-python, with our settings, on a compressed batch of librdkafka's."""
-    from aiokafka import AIOKafkaConsumer  # noqa: PLC0415  only this test needs it
-    from kafka import KafkaConsumer  # noqa: PLC0415
-
-    topic = config.topics.name("signals")
-    producer = Producer(clients.librdkafka(config.kafka) | {"compression.type": "lz4"})
-    producer.produce(topic, b"halt", b"prod|cart", headers={"ce_id": b"1"})
-    assert producer.flush(10) == 0
+def test_the_pure_python_clients_read_what_librdkafka_writes(config: Config) -> None:
+    """Counts as ingest compresses them, for Faust; a signal as the SDK can read it."""
+    counts, signals = config.topics.name("counts"), config.topics.name("signals")
+    long = b"compresses well " * 200
+    for topic, compression in ((counts, "lz4"), (signals, "gzip")):
+        producer = Producer(clients.librdkafka(config.kafka) | {"compression.type": compression})
+        producer.produce(topic, long, b"prod|cart", headers={"ce_id": b"1"})
+        assert producer.flush(10) == 0
 
     async def read_async() -> tuple[bytes, bytes]:
         consumer = AIOKafkaConsumer(
-            topic, auto_offset_reset="earliest", **clients.aiokafka(config.kafka)
+            counts, auto_offset_reset="earliest", **clients.aiokafka(config.kafka)
         )
         await consumer.start()
         try:
@@ -331,7 +332,7 @@ def test_faust_and_the_sdk_read_what_ingest_writes(config: Config) -> None:
             await consumer.stop()
 
     reader = KafkaConsumer(
-        topic,
+        signals,
         auto_offset_reset="earliest",
         consumer_timeout_ms=10_000,
         **clients.kafka_python(config.kafka),
@@ -339,5 +340,6 @@ def test_faust_and_the_sdk_read_what_ingest_writes(config: Config) -> None:
     message = next(iter(reader))
     reader.close()
 
-    assert (message.key, message.value) == (b"prod|cart", b"halt")
-    assert asyncio.run(read_async()) == (b"prod|cart", b"halt")
+    assert asyncio.run(read_async()) == (b"prod|cart", long)
+    assert (message.key, message.value) == (b"prod|cart", long)
+    assert message.headers == [("ce_id", b"1")]
