@@ -31,10 +31,13 @@ PositiveSeconds = Annotated[float, Meta(gt=0)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of the configuration: immutable, and strict about its keys."""
+    """A part of the configuration: immutable, and strict about its keys.
+
+    Subclasses inherit both; they repeat `frozen` for type checkers, which do not know that.
+    """
 
 
-class Security(Section):
+class Security(Section, frozen=True):
     """How to reach the brokers. Secrets are named by file, never written here.
 
     Attributes:
@@ -56,7 +59,7 @@ class Security(Section):
     key_file: str | None = None
 
 
-class Kafka(Section):
+class Kafka(Section, frozen=True):
     """Where Kafka is.
 
     Attributes:
@@ -72,7 +75,7 @@ class Kafka(Section):
     security: Security = Security()
 
 
-class Topics(Section):
+class Topics(Section, frozen=True):
     """streamwatch's own topics: `<prefix>.counts`, `.verdicts`, `.signals` and so on.
 
     Attributes:
@@ -100,7 +103,7 @@ class Topics(Section):
         return f"{self.prefix}.{topic}"
 
 
-class FieldMapping(Section):
+class FieldMapping(Section, frozen=True):
     """Where a mapped-JSON record keeps what streamwatch reads: dotted paths, the first hit counts.
 
     A path is tried as one literal key first and then as nested keys, so `service.name` reads both
@@ -138,7 +141,7 @@ class FieldMapping(Section):
     request: tuple[str, ...] = ("http.request.method", "http.method")
 
 
-class SourceTopic(Section):
+class SourceTopic(Section, frozen=True):
     """One topic that log records arrive on.
 
     Attributes:
@@ -152,7 +155,7 @@ class SourceTopic(Section):
     mapping: FieldMapping = FieldMapping()
 
 
-class Ingest(Section):
+class Ingest(Section, frozen=True):
     """The stage that turns log records into counts.
 
     Attributes:
@@ -197,7 +200,7 @@ class Ingest(Section):
         return self.instance or socket.gethostname()
 
 
-class Detect(Section):
+class Detect(Section, frozen=True):
     """The stage that turns counts into verdicts and signals.
 
     Attributes:
@@ -223,7 +226,7 @@ class Detect(Section):
         return self.instance or socket.gethostname()
 
 
-class Serve(Section):
+class Serve(Section, frozen=True):
     """The HTTP API.
 
     Attributes:
@@ -237,7 +240,7 @@ class Serve(Section):
     fresh_seconds: PositiveSeconds = 30.0
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole of `streamwatch.yaml`.
 
     Attributes:
