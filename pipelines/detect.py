@@ -17,16 +17,16 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-import faust
-
 from streamwatch import metrics
 from streamwatch.kafka.clients import require_topics
 from streamwatch.kafka.detect import DetectStage, Watchdog
-from streamwatch.kafka.faust_app import new_app, run_until_stopped
+from streamwatch.kafka.faust_app import new_app, recovered, run_until_stopped
 from streamwatch.kafka.publish import Publisher
 from streamwatch.kafka.topics import DETECT_TABLE, own_topics
 
 if TYPE_CHECKING:
+    import faust
+
     from streamwatch.config import Config
 
 log = logging.getLogger(__name__)
@@ -44,11 +44,7 @@ def build(config: Config, stage: DetectStage) -> faust.App:
         value_serializer="raw",
     )
     table = app.Table(
-        DETECT_TABLE,
-        partitions=config.topics.partitions,
-        schema=faust.Schema(
-            key_type=str, value_type=bytes, key_serializer="raw", value_serializer="raw"
-        ),
+        DETECT_TABLE, partitions=config.topics.partitions, key_type=bytes, value_type=bytes
     )
     publisher = Publisher(app, config)
     app.on_partitions_revoked.connect(lambda *_, **__: stage.forget())
@@ -91,6 +87,7 @@ async def _run(config: Config) -> None:
 
     async def check() -> None:
         stage.report()
+        metrics.DETECT_RECOVERED.set(recovered(app))
         await asyncio.to_thread(watchdog.check, stage.partitions, stage.processed)
 
     try:

@@ -15,7 +15,8 @@ import orjson
 
 #: Libraries that talk a lot. They stay at warning even when we are at debug: at that level
 #: kafka-python logs the settings of its clients, passwords included.
-NOISY = ("aiokafka", "asyncio", "faust", "kafka", "mode")
+#: `streamwatch.kafka.faust_app` is where Faust logs what our subclasses of it do.
+NOISY = ("aiokafka", "asyncio", "faust", "kafka", "mode", "streamwatch.kafka.faust_app")
 
 # C0, DEL, C1, the line and paragraph separators, and what reorders or hides text.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")

@@ -208,12 +208,6 @@ DETECT_FAILED = _counter(
     "Messages that detect could not use, by reason; each became a dead letter.",
     ("reason",),
 )
-DETECT_DROPPED = _counter(
-    "detect",
-    "streamwatch_detect_dropped_total",
-    "Counted records that no verdict rests on, by reason.",
-    ("reason",),
-)
 DETECT_VERDICTS = _counter(
     "detect",
     "streamwatch_detect_verdicts_total",

@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
     outputs: list[Verdict | Signal]
     catalogue: list[CatalogueEntry]
-    rows: dict[str, bytes]
+    rows: dict[bytes, bytes]
     rejected: InvalidMessage | None = None
 
 
@@ -52,9 +52,10 @@ class DetectStage:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._engines: dict[int, Engine] = {}
+        self._sizes: dict[bytes, int] = {}
         self.processed: Counter[int] = Counter()
 
-    def apply(self, partition: int, value: bytes, table: Mapping[str, bytes]) -> Outcome:
+    def apply(self, partition: int, value: bytes, table: Mapping[bytes, bytes]) -> Outcome:
         """Feed one message of the counts or deployments topic.
 
         Args:
@@ -72,12 +73,17 @@ class DetectStage:
                 outputs = engine.feed(decode(value))
             except InvalidMessage as error:
                 return Outcome([], [], {}, error)
-            rows = {f"{partition}/{row}": data for row, data in engine.take_changed_rows().items()}
+            rows = {
+                f"{partition}/{row}".encode(): data
+                for row, data in engine.take_changed_rows().items()
+            }
+            self._sizes.update((key, len(data)) for key, data in rows.items())
             return Outcome(outputs, engine.take_catalogue(), rows)
 
     def forget(self) -> None:
         """Partitions move: what is in memory may soon be somebody else's."""
         self._engines.clear()
+        self._sizes.clear()
 
     @property
     def partitions(self) -> list[int]:
@@ -88,20 +94,22 @@ class DetectStage:
         """Bring the gauges up to date."""
         engines = list(self._engines.values())
         metrics.DETECT_OPEN_ROLLOUTS.set(sum(engine.open_rollouts for engine in engines))
+        metrics.DETECT_STATE.set(sum(self._sizes.values()))
         if engines:
             metrics.DETECT_WATERMARK.set(min(engine.closed for engine in engines))
 
-    def _restore(self, partition: int, table: Mapping[str, bytes]) -> Engine:
+    def _restore(self, partition: int, table: Mapping[bytes, bytes]) -> Engine:
         engine = Engine(
             self._config.policies,
             allowed_lateness=self._config.ingest.allowed_lateness_seconds,
             verdict_seconds=self._config.detect.verdict_seconds,
         )
-        prefix = f"{partition}/"
+        prefix = f"{partition}/".encode()
         rows = 0
         for key in list(table):
             if key.startswith(prefix):
-                engine.restore(key.removeprefix(prefix), table[key])
+                engine.restore(key.removeprefix(prefix).decode(), table[key])
+                self._sizes[key] = len(table[key])
                 rows += 1
         log.info("partition ready", extra={"partition": partition, "restored_rows": rows})
         return engine

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 import faust
-from faust.contrib.asgi import bind_to_running_loop, faust_app_running
+from faust.contrib.asgi import bind_to_running_loop
 from faust.transport.drivers import aiokafka as driver
 
 from streamwatch.errors import StageFailed
@@ -72,6 +75,11 @@ def new_app(config: Config) -> faust.App:
     )
 
 
+def recovered(app: faust.App) -> bool:
+    """Whether the worker has its partitions and their tables are rebuilt from the changelog."""
+    return bool(not app.rebalancing and app.tables.recovery.completed.is_set())
+
+
 async def run_until_stopped(
     app: faust.App, check: Callable[[], Awaitable[None]], interval: float = 1.0
 ) -> None:
@@ -83,7 +91,7 @@ async def run_until_stopped(
         interval: seconds.
 
     Raises:
-        StageFailed: the application crashed, or did not stop in time.
+        StageFailed: the application crashed. If it does not stop in time, the process ends.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -92,15 +100,26 @@ async def run_until_stopped(
     bind_to_running_loop(app)
     app.transport = ReadCommittedTransport(app.conf.broker, app, loop=loop)
     app.producer_transport = app.transport
+    app.finalize()
+    # A start lasts until the tables are rebuilt; a stop must not wait for that.
+    starting = asyncio.create_task(app.maybe_start())
     try:
-        async with faust_app_running(app, stop_timeout=STOP_SECONDS):
-            while not stop.is_set():
-                if app.crashed:
-                    raise StageFailed(f"detect crashed: {app.crash_reason!r}")
-                await check()
-                try:
-                    await asyncio.wait_for(stop.wait(), interval)
-                except TimeoutError:
-                    continue
-    except TimeoutError:
-        raise StageFailed(f"detect did not stop within {STOP_SECONDS:.0f} s") from None
+        while not stop.is_set():
+            if starting.done():
+                starting.result()
+            if app.crashed:
+                raise StageFailed(f"detect crashed: {app.crash_reason!r}")
+            await check()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), interval)
+    finally:
+        _end_in_time()
+        starting.cancel()
+        await app.stop()
+
+
+def _end_in_time() -> None:
+    """End the process when Faust does not: what it has not committed is read again."""
+    timer = threading.Timer(STOP_SECONDS, os._exit, (StageFailed.exit_code,))
+    timer.daemon = True
+    timer.start()
