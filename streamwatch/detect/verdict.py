@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 import orjson
 
-from streamwatch.counts import WIRE_VERSION
+from streamwatch.counts import WIRE_VERSION, service_key
 
 
 class Status(StrEnum):
@@ -190,8 +190,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """The record key, `environment|service|release`."""
-        return f"{self.environment}|{self.service}|{self.release}"
+        """The record key, `environment|service|release`, bars in the first two escaped."""
+        return f"{service_key(self.environment, self.service.replace('|', '%7C'))}|{self.release}"
 
 
 _decoder = msgspec.json.Decoder(Verdict)

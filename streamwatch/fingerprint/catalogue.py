@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import orjson
 
-from streamwatch.counts import WIRE_VERSION, ShapeDefinition
+from streamwatch.counts import WIRE_VERSION, ShapeDefinition, service_key
 
 #: A fingerprint's `last_tick` is published again when it moved by so much, in seconds.
 REFRESH_SECONDS = 60
@@ -55,7 +55,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """The record key, `environment|service|group`."""
-        return f"{self.environment}|{self.service}|{self.group}"
+        return f"{service_key(self.environment, self.service)}|{self.group}"
 
 
 def encode_entry(entry: CatalogueEntry) -> bytes:
