@@ -128,12 +128,18 @@ class FieldMapping(Section, frozen=True):
     )
     severity: tuple[str, ...] = ("severity_number", "level", "severity", "log.level", "levelname")
     message: tuple[str, ...] = ("message", "msg", "body", "log", "event")
-    exception_type: tuple[str, ...] = ("exception.type", "error.type", "exc_type")
-    exception_message: tuple[str, ...] = ("exception.message", "error.message", "exc_message")
+    exception_type: tuple[str, ...] = ("exception.type", "error.type", "exc_type", "exception_type")
+    exception_message: tuple[str, ...] = (
+        "exception.message",
+        "error.message",
+        "exc_message",
+        "exception_message",
+    )
     stacktrace: tuple[str, ...] = (
         "exception.stacktrace",
         "error.stack_trace",
         "stack_trace",
+        "stacktrace",
         "exc_info",
         "stack",
     )

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import orjson
-import zstandard
 
 from streamwatch.config import FieldMapping
 from streamwatch.counts import service_key
-from streamwatch.errors import InvalidMessage, Reason, UsageError
+from streamwatch.errors import InvalidMessage, Reason
 from streamwatch.fingerprint import Grouper, Shaper, redact
 from streamwatch.formats.json import JsonDecoder
 from streamwatch.records import LogRecord
-from streamwatch.replay.capture import open_log
+from streamwatch.replay.capture import lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from streamwatch.counts import ShapeDefinition
 
@@ -75,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     shaper = Shaper()
     groupers: dict[str, Grouper] = {}
     invalid = 0
-    for number, line in enumerate(_lines(args.file), 1):
+    for number, line in enumerate(lines(Path(args.file)), 1):
         try:
             record = decode(line)
         except InvalidMessage as error:
@@ -130,15 +127,7 @@ def _decode_text(line: bytes) -> LogRecord:
 
 
 def _decode_json() -> Callable[[bytes], LogRecord]:
-    mapping = FieldMapping()
-    # Besides what a topic's records look like by default, the flat names of a `LogRecord`.
-    mapping = msgspec.structs.replace(
-        mapping,
-        exception_type=(*mapping.exception_type, "exception_type"),
-        exception_message=(*mapping.exception_message, "exception_message"),
-        stacktrace=(*mapping.stacktrace, "stacktrace"),
-    )
-    decoder = JsonDecoder(mapping)
+    decoder = JsonDecoder(FieldMapping())
 
     def decode(line: bytes) -> LogRecord:
         records = decoder.decode(line)
@@ -147,13 +136,3 @@ def _decode_json() -> Callable[[bytes], LogRecord]:
         return records[0]
 
     return decode
-
-
-def _lines(file: str) -> Iterator[bytes]:
-    try:
-        with open_log(Path(file)) as stream:
-            for line in stream:
-                yield line.rstrip(b"\r\n")
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot read {file}: {reason}") from None

@@ -13,12 +13,17 @@ import contextlib
 import gzip
 import io
 import sys
+import zlib
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import msgspec
-import zstandard
 
 from streamwatch.errors import UsageError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,9 +94,8 @@ def open_log(path: Path, progress: Callable[[int], None] | None = None) -> Itera
             with gzip.GzipFile(fileobj=counted) as file:
                 yield io.BufferedReader(file)
         elif magic == _ZSTD_MAGIC:
-            reader = zstandard.ZstdDecompressor().stream_reader(counted, read_across_frames=True)
-            with io.BufferedReader(reader, 1 << 16) as file:
-                yield file
+            with zstd.ZstdFile(counted) as file:
+                yield io.BufferedReader(file)
         else:
             yield counted
 
@@ -100,25 +104,41 @@ def is_capture(path: Path) -> bool:
     """Whether the file's first line is in the capture format. Standard input never is."""
     if str(path) == "-":
         return False
-    with open_log(path) as file:
-        try:
-            _line_decoder.decode(file.readline())
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
+    try:
+        _line_decoder.decode(next(lines(path), b""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
     return True
 
 
 def partitions(path: Path) -> dict[str, int]:
     """The number of partitions of each topic of a capture: one more than the greatest."""
     counts: dict[str, int] = {}
-    with open_log(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                place = _place_decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise _broken(path, number, error) from None
-            counts[place.topic] = max(counts.get(place.topic, 0), place.partition + 1)
+    for number, line in enumerate(lines(path), start=1):
+        try:
+            place = _place_decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _broken(path, number, error) from None
+        counts[place.topic] = max(counts.get(place.topic, 0), place.partition + 1)
     return counts
+
+
+def lines(path: Path, progress: Callable[[int], None] | None = None) -> Iterator[bytes]:
+    """The lines of a plain, gzip or zstd file, ends included.
+
+    Args:
+        path: the file; `-` is standard input.
+        progress: called with the number of bytes read from the file so far.
+
+    Raises:
+        UsageError: the file cannot be read, or is damaged or cut off.
+    """
+    with open_log(path, progress) as file:
+        try:
+            yield from file
+        except (OSError, EOFError, zlib.error, zstd.ZstdError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UsageError(f"cannot read {path}: {reason}") from None
 
 
 def read(
@@ -134,19 +154,11 @@ def read(
     Raises:
         UsageError: the file cannot be read, or a line of a capture is not one.
     """
-    with open_log(path, progress) as file:
-        for number, line in enumerate(_lines(path, file)):
-            if capture:
-                yield _parse(path, number + 1, line)
-            elif line.strip():
-                yield CapturedMessage(path.name, 0, number, None, None, line.rstrip(b"\r\n"))
-
-
-def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    try:
-        yield from file
-    except (OSError, EOFError, zstandard.ZstdError) as error:
-        raise UsageError(f"{path} is damaged: {error}") from None
+    for number, line in enumerate(lines(path, progress)):
+        if capture:
+            yield _parse(path, number + 1, line)
+        elif line.strip():
+            yield CapturedMessage(path.name, 0, number, None, None, line.rstrip(b"\r\n"))
 
 
 def _parse(path: Path, number: int, line: bytes) -> CapturedMessage:

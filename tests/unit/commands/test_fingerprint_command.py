@@ -5,7 +5,7 @@ import io
 import json
 
 import pytest
-import zstandard
+from backports import zstd
 
 from streamwatch import cli
 
@@ -64,7 +64,7 @@ def test_json_records_are_recognised_by_name(run, tmp_path, kind, suffix):
         {"exception_type": "E", "exception_message": "order 2 failed"},
     ]
     value = "".join(json.dumps(record) + "\n" for record in records).encode()
-    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}[suffix]
     path = tmp_path / f"log{kind}{suffix}"
     path.write_bytes(pack(value))
     code, out, _ = run("--json", path)
