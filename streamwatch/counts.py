@@ -209,7 +209,7 @@ def decode(value: bytes) -> EngineInput:
             index out of range, or a version this code does not know.
     """
     try:
-        message = _decoder.decode(value)
+        message: EngineInput = _decoder.decode(value)
     except msgspec.ValidationError as error:
         raise InvalidMessage(Reason.WRONG_TYPE, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -115,8 +115,8 @@ def rollout(family: Family, seed: int, seconds: int, begin: int = 120) -> Iterat
         wave = 1 + family.diurnal * np.sin(second / 200)
         share = candidate_share(second, begin)
         exposure: list[list[int]] = [[], [], [], [], []]
-        errors: list[list[int]] = [[], [], [], [], []]
-        clients: list[list[int]] = []
+        errors = Errors([], [], [], [], [], [])
+        columns = (errors.tick, errors.release, errors.instance, errors.shape, errors.count)
         for arm, part in enumerate((1 - share, share)):
             requests = int(rng.poisson(family.requests * wave * part))
             if part == 0:
@@ -134,11 +134,11 @@ def rollout(family: Family, seed: int, seconds: int, begin: int = 120) -> Iterat
                 if not total:
                     continue
                 for values, value in zip(
-                    errors, (START + second, arm, arm, shape, total), strict=True
+                    columns, (START + second, arm, arm, shape, total), strict=True
                 ):
                     values.append(value)
                 smallest = np.sort(rng.integers(0, 2**48, total))[:16]
-                clients.append([int(client) for client in smallest])
+                errors.clients.append([int(client) for client in smallest])
         yield CountsBatch(
             environment="production",
             service="simulated",
@@ -148,7 +148,7 @@ def rollout(family: Family, seed: int, seconds: int, begin: int = 120) -> Iterat
             instances=["a", "b"],
             shapes=shapes,
             exposure=Exposure(*exposure),
-            errors=Errors(*errors, clients),
+            errors=errors,
             definitions=definitions if second == 0 else [],
         )
         yield Watermarks([SourceWatermark("logs", 0, 1, START + second)])

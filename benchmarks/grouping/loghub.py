@@ -32,7 +32,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamwatch.fingerprint import GROUPING_CONFIG, Grouper, Shaper
 
@@ -45,6 +45,9 @@ try:
     from drain3.template_miner_config import TemplateMinerConfig
 except ImportError:
     TemplateMiner = None
+
+#: GA, FGA and the share of lines in a group of other events.
+Scores = tuple[float, float, float]
 
 LABELS = ("corrected", "orig")
 NEW_LINES = 100_000
@@ -60,8 +63,8 @@ DRAIN_MASKS = (
 )
 
 
-def accuracy(predicted: Sequence[object], true: Sequence[object]) -> tuple[float, float, float]:
-    """GA, FGA and the share of lines in a group of other events."""
+def accuracy(predicted: Sequence[object], true: Sequence[object]) -> Scores:
+    """The scores of predicted groups against the true ones, line by line."""
     mine: dict[object, set[int]] = defaultdict(set)
     theirs: dict[object, set[int]] = defaultdict(set)
     for line, (guess, truth) in enumerate(zip(predicted, true, strict=True)):
@@ -78,6 +81,12 @@ def accuracy(predicted: Sequence[object], true: Sequence[object]) -> tuple[float
         2 * len(right) / (len(mine) + len(theirs)),
         wrong / len(predicted),
     )
+
+
+def mean_of(rows: Iterable[Scores]) -> Scores:
+    """The mean of every score."""
+    ga, fga, wrong = (statistics.fmean(column) for column in zip(*rows, strict=True))
+    return ga, fga, wrong
 
 
 def ours(lines: Sequence[str]) -> dict[str, list[str]]:
@@ -110,20 +119,16 @@ def methods(lines: Sequence[str]) -> dict[str, list[object]]:
     return ids
 
 
-def print_accuracy(sets: dict[str, dict[str, object]], labels: str) -> None:
+def print_accuracy(sets: dict[str, dict[str, Any]], labels: str) -> None:
     """A table of GA, FGA and wrong merges per set and method, and their means."""
-    rows: dict[str, dict[str, tuple[float, float, float]]] = {}
+    rows: dict[str, dict[str, Scores]] = {}
     for name, data in sets.items():
         true = data[labels]["gid"]
         rows[name] = {
             method: accuracy(ids, true) for method, ids in methods(data["content"]).items()
         }
     names = list(next(iter(rows.values())))
-    rows["mean"] = {
-        method: tuple(statistics.fmean(column) for column in zip(*values, strict=True))
-        for method in names
-        for values in [[row[method] for row in rows.values()]]
-    }
+    rows["mean"] = {method: mean_of(row[method] for row in rows.values()) for method in names}
     print(f"\n{labels} labels: GA / FGA / wrong, ids on arrival")
     print(f"{'':12}" + "".join(f"{method:>22}" for method in names))
     for name, row in rows.items():
