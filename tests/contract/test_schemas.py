@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from runpy import run_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -26,6 +26,9 @@ from wire_examples import (
     verdict,
 )
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 WRITTEN = {
     "counts": encode(COUNTS),
     "watermarks": encode(WATERMARKS),
@@ -38,7 +41,8 @@ WRITTEN = {
 
 
 def published(name: str) -> dict[str, Any]:
-    return json.loads(schemas.path(name).read_text(encoding="utf-8"))
+    schema: dict[str, Any] = json.loads(schemas.path(name).read_text(encoding="utf-8"))
+    return schema
 
 
 def validator(name: str) -> Draft202012Validator:
@@ -62,12 +66,12 @@ def altered(name: str, path: str, value: Any) -> Any:
 
 @pytest.mark.parametrize("name", schemas.FORMATS)
 class TestEverySchema:
-    def test_the_published_file_is_what_the_code_says(self, name):
+    def test_the_published_file_is_what_the_code_says(self, name: str) -> None:
         assert schemas.path(name).read_text(encoding="utf-8") == schemas.text(name), (
             "run `python -m streamwatch.signals.schemas`"
         )
 
-    def test_it_is_a_schema_with_a_name_of_its_own(self, name):
+    def test_it_is_a_schema_with_a_name_of_its_own(self, name: str) -> None:
         schema = published(name)
         Draft202012Validator.check_schema(schema)
         assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -75,21 +79,21 @@ class TestEverySchema:
         assert schema["title"]
         assert schema["description"]
 
-    def test_what_is_written_is_valid(self, name):
+    def test_what_is_written_is_valid(self, name: str) -> None:
         validator(name).validate(json.loads(WRITTEN[name]))
 
-    def test_every_field_that_is_written_is_described_by_the_schema(self, name):
+    def test_every_field_that_is_written_is_described_by_the_schema(self, name: str) -> None:
         schema = published(name)
         top = schema["$defs"][schemas.FORMATS[name].__name__]
         assert set(json.loads(WRITTEN[name])) == set(top["properties"])
 
-    def test_docstrings_do_not_leak_their_form(self, name):
+    def test_docstrings_do_not_leak_their_form(self, name: str) -> None:
         for definition in published(name)["$defs"].values():
             assert "Attributes:" not in definition.get("description", "")
 
 
 @pytest.mark.parametrize("name", ["verdict", "signal", "deployment", "dead-letter"])
-def test_every_field_of_a_flat_format_says_what_it_means(name):
+def test_every_field_of_a_flat_format_says_what_it_means(name: str) -> None:
     schema = published(name)
     top = schema["$defs"][schemas.FORMATS[name].__name__]
     undescribed = [key for key, value in top["properties"].items() if "description" not in value]
@@ -132,11 +136,11 @@ def test_every_field_of_a_flat_format_says_what_it_means(name):
         ("config", "sources.0.topic", ...),
     ],
 )
-def test_what_is_altered_is_not_valid(name, path, value):
+def test_what_is_altered_is_not_valid(name: str, path: str, value: object) -> None:
     assert not validator(name).is_valid(altered(name, path, value))
 
 
-def test_what_the_api_serves_is_a_verdict():
+def test_what_the_api_serves_is_a_verdict() -> None:
     board = Board()
     for each in (verdict("1"), verdict("2", status=Status.INCONCLUSIVE)):
         board.put(each.key.encode(), encode_verdict(each), 0.0, 0.0)
@@ -147,14 +151,16 @@ def test_what_the_api_serves_is_a_verdict():
         validator("verdict").validate(stale.as_dict())
 
 
-def test_the_command_writes_every_file(monkeypatch, tmp_path):
+def test_the_command_writes_every_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(schemas, "path", lambda name: tmp_path / f"{name}.json")
     run_module("streamwatch.signals.schemas", run_name="__main__")
     written = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
     assert written == {f"{name}.json": schemas.text(name) for name in schemas.FORMATS}
 
 
-def test_a_docstring_that_describes_what_is_not_there_is_refused(monkeypatch):
+def test_a_docstring_that_describes_what_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Wrong(msgspec.Struct):
         """Something.
 

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pytest
 from confluent_kafka import Producer
@@ -26,9 +26,11 @@ from streamwatch.signals.envelope import encode_signal, headers
 from wire_examples import SIGNAL, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kafka_cluster.choose import RealKafka
+
+Found = TypeVar("Found")
 
 
 class Answer(NamedTuple):
@@ -87,7 +89,7 @@ class Serving:
         return code
 
 
-def until(condition: Any, seconds: float = 30.0) -> Any:
+def until(condition: Callable[[], Found], seconds: float = 30.0) -> Found:
     deadline = time.monotonic() + seconds
     while True:
         found = condition()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,11 @@ from hypothesis import strategies as st
 from streamwatch.counts import ShapeDefinition
 from streamwatch.fingerprint import Grouper, Shaper, redact
 from streamwatch.records import LogRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    Choice = tuple[str, str, str, Literal["text", "exception"]]
 
 VOCABULARY = """
 order user of in to 7 12 3.5 -1 10.0.0.1 a@b.example x=1 'q' "q r" [1, 2] /a/b C:\\a 0xff true ms KB
@@ -42,7 +48,9 @@ def is_harmless(text: str) -> bool:
 
 @unhurried
 @given(st.lists(texts, max_size=30), st.randoms(use_true_random=False), st.integers(1, 5))
-def test_shape_does_not_depend_on_order_or_caches(messages, rng, cache_size):
+def test_shape_does_not_depend_on_order_or_caches(
+    messages: list[str], rng: random.Random, cache_size: int
+) -> None:
     alone = {message: Shaper().shape_text(message) for message in messages}
     shaper = Shaper(cache_size=cache_size)
     for _ in range(2):
@@ -53,14 +61,14 @@ def test_shape_does_not_depend_on_order_or_caches(messages, rng, cache_size):
 
 @unhurried
 @given(lines, st.randoms(use_true_random=False))
-def test_values_of_digits_do_not_count(message, rng):
+def test_values_of_digits_do_not_count(message: str, rng: random.Random) -> None:
     other = "".join(str(rng.randrange(10)) if c in "0123456789" else c for c in message)
     assert Shaper().shape_text(other) == Shaper().shape_text(message)
 
 
 @unhurried
 @given(st.one_of(texts, st.text(alphabet=st.characters(), max_size=40)))
-def test_any_text_has_a_printable_shape(message):
+def test_any_text_has_a_printable_shape(message: str) -> None:
     record = LogRecord(message=message, exception_type=message, stacktrace=message)
     for shape in (Shaper().shape_text(message), Shaper().shape(record)):
         assert len(shape.id) == 16
@@ -96,7 +104,7 @@ pieces = st.sampled_from(
 
 @unhurried
 @given(st.lists(pieces, max_size=40).map("".join))
-def test_broken_traces_have_a_shape_too(text):
+def test_broken_traces_have_a_shape_too(text: str) -> None:
     shape = Shaper().shape(LogRecord(exception_type="E", stacktrace=text))
     assert shape.kind == "exception"
     assert shape == Shaper().shape(LogRecord(exception_type="E", stacktrace=text))
@@ -112,7 +120,7 @@ print(json.dumps([[shape.id, shape.template, grouper.assign(shape)] for shape in
 """
 
 
-def test_shapes_and_groups_are_the_same_in_every_process_and_hash_seed():
+def test_shapes_and_groups_are_the_same_in_every_process_and_hash_seed() -> None:
     rng = random.Random(5)  # noqa: S311 - only a spread of inputs
     messages = [
         f"account of customer {rng.choice('abcdefghijkl') * 4} was locked {rng.random()}"
@@ -144,7 +152,7 @@ slots = st.lists(
 )
 
 
-def definitions(chosen):
+def definitions(chosen: Iterable[Choice]) -> Iterator[ShapeDefinition]:
     for form, one, other, kind in chosen:
         template = form.format(one * 3 if one.isalpha() else one, other * 3)
         yield ShapeDefinition(id=f"{kind}:{template}", kind=kind, template=template)
@@ -152,7 +160,9 @@ def definitions(chosen):
 
 @unhurried
 @given(slots, st.data(), st.integers(3, 200))
-def test_snapshot_and_restore_anywhere_change_nothing(chosen, data, limit):
+def test_snapshot_and_restore_anywhere_change_nothing(
+    chosen: list[Choice], data: st.DataObject, limit: int
+) -> None:
     straight, interrupted = Grouper(limit), Grouper(limit)
     shapes = list(definitions(chosen))
     stops = data.draw(st.sets(st.integers(0, max(0, len(shapes) - 1)), max_size=4))
@@ -172,10 +182,10 @@ def test_snapshot_and_restore_anywhere_change_nothing(chosen, data, limit):
 
 @unhurried
 @given(slots)
-def test_aliases_lead_from_every_id_given_to_the_group_it_is_in(chosen):
+def test_aliases_lead_from_every_id_given_to_the_group_it_is_in(chosen: list[Choice]) -> None:
     grouper = Grouper()
     published: dict[str, str] = {}
-    given_ids = {}
+    given_ids: dict[str, str] = {}
     for shape in definitions(chosen):
         given_ids.setdefault(shape.id, grouper.assign(shape))
         published |= grouper.take_aliases()
@@ -192,7 +202,7 @@ def test_aliases_lead_from_every_id_given_to_the_group_it_is_in(chosen):
 
 @unhurried
 @given(st.text(max_size=300), st.integers(1, 200))
-def test_redacted_text_is_short_and_printable(text, limit):
+def test_redacted_text_is_short_and_printable(text: str, limit: int) -> None:
     shown = redact(text, limit)
     assert len(shown) <= limit
     assert is_harmless(shown)
@@ -205,13 +215,13 @@ secrets = st.from_regex(r"[A-Za-z0-9]{8,24}", fullmatch=True)
 
 @unhurried
 @given(names, signs, secrets, lines)
-def test_named_secrets_never_survive(name, sign, secret, around):
+def test_named_secrets_never_survive(name: str, sign: str, secret: str, around: str) -> None:
     marked = f"Zq{secret}"
     assert marked not in redact(f"{around} {name}{sign}{marked} {around}", 2_000)
 
 
 @pytest.mark.parametrize("cache_size", [10, 100])
-def test_memory_is_bounded_whatever_comes(cache_size):
+def test_memory_is_bounded_whatever_comes(cache_size: int) -> None:
     shaper = Shaper(cache_size)
     rng = random.Random(1)  # noqa: S311 - only a spread of inputs
     for number in range(3_000):
@@ -257,7 +267,7 @@ def test_memory_is_bounded_whatever_comes(cache_size):
         "[0000-00-00] ",
     ],
 )
-def test_hostile_text_costs_little(piece):
+def test_hostile_text_costs_little(piece: str) -> None:
     start = time.process_time()
     shaper = Shaper()
     message = piece * (1_000_000 // len(piece))

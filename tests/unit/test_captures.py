@@ -1,9 +1,12 @@
 """The committed captures are what their truth files say, read with the decoders that ship."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -11,6 +14,9 @@ from backports import zstd
 
 from streamwatch.config import SourceTopic
 from streamwatch.formats.registry import decoder_for
+
+if TYPE_CHECKING:
+    from streamwatch.records import LogRecord
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "captures"
 PARTITIONS = 4
@@ -26,8 +32,10 @@ EMAIL_HOST = re.compile(r"(?<=\w)@([\w-]+(?:\.[\w-]+)+)")
 
 
 class Capture:
-    def __init__(self, name):
-        self.truth = yaml.safe_load((FOLDER / f"{name}.truth.yaml").read_text(encoding="utf-8"))
+    def __init__(self, name: str) -> None:
+        self.truth: dict[str, Any] = yaml.safe_load(
+            (FOLDER / f"{name}.truth.yaml").read_text(encoding="utf-8")
+        )
         packed = (FOLDER / self.truth["capture"]).read_bytes()
         self.size = len(packed)
         self.text = zstd.decompress(packed).decode("utf-8")
@@ -41,26 +49,27 @@ class Capture:
         ]
         self.records = [record for _, record in self.shipped]
 
-    def errors(self, release):
+    def errors(self, release: str) -> list[LogRecord]:
         return [r for r in self.records if r.release == release and r.is_error]
 
 
 @pytest.fixture(scope="module")
-def captures():
+def captures() -> dict[str, Capture]:
     return {name: Capture(name) for name in ("sqlalchemy-upgrade", "healthy")}
 
 
 @pytest.fixture(params=["sqlalchemy-upgrade", "healthy"])
-def capture(request, captures):
-    return captures[request.param]
+def capture(request: pytest.FixtureRequest, captures: dict[str, Capture]) -> Capture:
+    name: str = request.param
+    return captures[name]
 
 
-def test_is_small(capture):
+def test_is_small(capture: Capture) -> None:
     assert capture.size < MAX_BYTES
 
 
-def test_lines_are_messages_with_consecutive_offsets_in_every_partition(capture):
-    offsets = {partition: [] for partition in range(PARTITIONS)}
+def test_lines_are_messages_with_consecutive_offsets_in_every_partition(capture: Capture) -> None:
+    offsets: dict[int, list[int]] = {partition: [] for partition in range(PARTITIONS)}
     for message in capture.messages:
         assert set(message) == {
             *("topic", "partition", "offset", "timestamp", "key", "headers", "value")
@@ -73,19 +82,19 @@ def test_lines_are_messages_with_consecutive_offsets_in_every_partition(capture)
     assert len(capture.messages) == capture.truth["messages"]
 
 
-def test_messages_are_in_the_order_of_sending(capture):
+def test_messages_are_in_the_order_of_sending(capture: Capture) -> None:
     sent = [message["timestamp"] for message in capture.messages]
     assert sent == sorted(sent)
 
 
-def test_messages_were_sent_soon_after_their_records(capture):
+def test_messages_were_sent_soon_after_their_records(capture: Capture) -> None:
     delays = [sent - record.timestamp_ns / 1e6 for sent, record in capture.shipped]
     # Milliseconds are cut off in the one and not in the other.
     assert min(delays) > -1
     assert max(delays) < MAX_SHIPPING_MS
 
 
-def test_every_record_is_complete(capture):
+def test_every_record_is_complete(capture: Capture) -> None:
     releases = {capture.truth["baseline"], capture.truth["candidate"]}
     for record in capture.records:
         assert record.service == capture.truth["service"]
@@ -98,7 +107,7 @@ def test_every_record_is_complete(capture):
     assert any(record.stacktrace for record in capture.records if record.is_error)
 
 
-def test_totals_are_those_of_the_truth(capture):
+def test_totals_are_those_of_the_truth(capture: Capture) -> None:
     assert len(capture.records) == capture.truth["records"]
     for release, truth in capture.truth["releases"].items():
         own = [record for record in capture.records if record.release == release]
@@ -112,11 +121,11 @@ def test_totals_are_those_of_the_truth(capture):
         assert {record.release for record in own} == {truth["release"]}
 
 
-def test_an_error_is_not_also_a_request(capture):
+def test_an_error_is_not_also_a_request(capture: Capture) -> None:
     assert not any(record.request and record.is_error for record in capture.records)
 
 
-def test_lasts_long_enough_to_judge_the_candidate(capture):
+def test_lasts_long_enough_to_judge_the_candidate(capture: Capture) -> None:
     baseline, candidate = capture.truth["baseline"], capture.truth["candidate"]
     releases = capture.truth["releases"]
     alone = capture.truth["candidate_first_record"] - releases[baseline]["first_record"]
@@ -125,19 +134,19 @@ def test_lasts_long_enough_to_judge_the_candidate(capture):
     assert together >= 240
 
 
-def test_traffic_was_shared_as_meant(capture):
+def test_traffic_was_shared_as_meant(capture: Capture) -> None:
     for step in capture.truth["steps"]:
         assert step["measured_share"] == pytest.approx(step["share"], abs=0.02)
 
 
-def test_baseline_makes_ordinary_errors(capture):
+def test_baseline_makes_ordinary_errors(capture: Capture) -> None:
     baseline = capture.truth["baseline"]
     requests = capture.truth["releases"][baseline]["request_records"]
     assert 0.004 < len(capture.errors(baseline)) / requests < 0.02
     assert len({record.exception_type for record in capture.errors(baseline)}) >= 3
 
 
-def test_the_bad_release_fails_by_its_culprit_alone(captures):
+def test_the_bad_release_fails_by_its_culprit_alone(captures: dict[str, Capture]) -> None:
     capture = captures["sqlalchemy-upgrade"]
     truth, culprit = capture.truth, capture.truth["culprit"]
     assert truth["bad"]
@@ -156,7 +165,7 @@ def test_the_bad_release_fails_by_its_culprit_alone(captures):
     assert 0.004 < len(others) / requests < 0.02
 
 
-def test_the_healthy_release_makes_the_errors_of_its_baseline(captures):
+def test_the_healthy_release_makes_the_errors_of_its_baseline(captures: dict[str, Capture]) -> None:
     capture = captures["healthy"]
     truth = capture.truth
     assert not truth["bad"]
@@ -173,7 +182,7 @@ def test_the_healthy_release_makes_the_errors_of_its_baseline(captures):
     assert set(kinds[truth["candidate"]]) == set(kinds[truth["baseline"]])
 
 
-def test_the_healthy_release_rewords_an_error(captures):
+def test_the_healthy_release_rewords_an_error(captures: dict[str, Capture]) -> None:
     capture = captures["healthy"]
     texts = {
         release: {
@@ -185,7 +194,7 @@ def test_the_healthy_release_rewords_an_error(captures):
     assert texts[capture.truth["baseline"]].isdisjoint(texts[capture.truth["candidate"]])
 
 
-def test_holds_no_secrets_and_no_trace_of_the_machine(capture):
+def test_holds_no_secrets_and_no_trace_of_the_machine(capture: Capture) -> None:
     lowered = capture.text.lower()
     assert [word for word in SECRET_WORDS if word in lowered] == []
     assert not JSON_WEB_TOKEN.findall(capture.text)

@@ -72,7 +72,7 @@ def get(source: Any, target: str) -> Answer:
 
 
 class TestOneVerdict:
-    def test_it_is_served_with_its_age(self):
+    def test_it_is_served_with_its_age(self) -> None:
         answer = get(Held(verdict()), "/v1/verdicts/production/checkout/2.4.1")
         assert answer.code == 200
         assert answer.headers["Content-Type"] == "application/json"
@@ -80,14 +80,14 @@ class TestOneVerdict:
         assert answer.json["evidence"]["e_value"] == 4321.5
         assert (answer.json["age_seconds"], answer.json["stale"]) == (1.0, False)
 
-    def test_a_stale_success_is_inconclusive(self):
+    def test_a_stale_success_is_inconclusive(self) -> None:
         source = Held(verdict(), age=60)
         answer = get(source, "/v1/verdicts/production/checkout/2.4.1")
         assert (answer.code, answer.json["status"]) == (200, "Inconclusive")
         assert answer.json["stale"] is True
         assert "60 s old" in answer.json["reason"]
 
-    def test_an_unknown_release_is_404_and_never_a_pass(self):
+    def test_an_unknown_release_is_404_and_never_a_pass(self) -> None:
         answer = get(Held(verdict()), "/v1/verdicts/production/checkout/9")
         assert answer.code == 404
         assert answer.headers["Content-Type"] == "application/json"
@@ -100,7 +100,7 @@ class TestOneVerdict:
             "reason": "unknown release",
         }
 
-    def test_an_unknown_release_is_503_while_serve_cannot_know(self):
+    def test_an_unknown_release_is_503_while_serve_cannot_know(self) -> None:
         answer = get(Held(out_of_step=None), "/v1/verdicts/production/checkout/2.4.1")
         assert (answer.code, answer.json["status"]) == (503, "Inconclusive")
         assert "not yet read all" in answer.json["reason"]
@@ -108,14 +108,14 @@ class TestOneVerdict:
     @pytest.mark.parametrize(
         "name", ["a/b", "a b", "a%b", "a%2Fb", "a?b#c", "ü", "a|b", "v1+build.5", "'\"<>&"]
     )
-    def test_names_are_url_encoded(self, name):
+    def test_names_are_url_encoded(self, name: str) -> None:
         source = Held(verdict(name, environment=name, service=name))
         target = "/v1/verdicts/" + "/".join([quote(name, safe="")] * 3)
         answer = get(source, target)
         assert answer.code == 200
         assert [answer.json[key] for key in ("environment", "service", "release")] == [name] * 3
 
-    def test_the_empty_environment_is_a_dash(self):
+    def test_the_empty_environment_is_a_dash(self) -> None:
         source = Held(verdict("1", environment=""), verdict("2"))
         assert get(source, "/v1/verdicts/-/checkout/1").json["environment"] == ""
         for query in ("environment=-", "environment="):
@@ -124,7 +124,7 @@ class TestOneVerdict:
 
 
 class TestLists:
-    def test_all_filters_in_one_query(self):
+    def test_all_filters_in_one_query(self) -> None:
         source = Held(
             verdict("1"),
             verdict("2", status=Status.FAILED),
@@ -136,11 +136,11 @@ class TestLists:
         assert [each["release"] for each in answer["verdicts"]] == ["2"]
         assert (answer["next"], answer["in_step"]) == (None, True)
 
-    def test_a_list_out_of_step_says_so(self):
+    def test_a_list_out_of_step_says_so(self) -> None:
         assert get(Held(out_of_step=99), "/v1/verdicts").json["in_step"] is False
         assert get(Held(out_of_step=99), "/v1/halts").json["in_step"] is False
 
-    def test_next_leads_through_the_whole_list(self):
+    def test_next_leads_through_the_whole_list(self) -> None:
         releases = [f"{n:03}/ü" for n in range(7)]
         source = Held(*(verdict(release) for release in releases))
         found, target = [], "/v1/verdicts?limit=3"
@@ -152,13 +152,13 @@ class TestLists:
             target = cursor and f"/v1/verdicts?limit=3&cursor={cursor}"
         assert found == releases
 
-    def test_without_a_limit_a_hundred_are_listed(self):
+    def test_without_a_limit_a_hundred_are_listed(self) -> None:
         source = Held(*(verdict(str(n)) for n in range(101)))
         answer = get(source, "/v1/verdicts").json
         assert len(answer["verdicts"]) == 100
         assert answer["next"] is not None
 
-    def test_halts(self):
+    def test_halts(self) -> None:
         source = Held()
         source.view.halts.put(encode_signal(SIGNAL))
         answer = get(source, "/v1/halts?environment=production&service=checkout").json
@@ -183,7 +183,7 @@ class TestLists:
             "cursor=" + base64.urlsafe_b64encode(b'{"a":1}').decode(),
         ],
     )
-    def test_a_query_that_means_nothing_is_refused(self, query):
+    def test_a_query_that_means_nothing_is_refused(self, query: str) -> None:
         answer = get(Held(verdict()), f"/v1/verdicts?{query}")
         assert answer.code == 400
         assert answer.headers["Content-Type"] == "application/problem+json"
@@ -192,14 +192,14 @@ class TestLists:
 
 
 class TestProbes:
-    def test_live_whatever_kafka_does(self):
+    def test_live_whatever_kafka_does(self) -> None:
         assert get(Held(out_of_step=None), "/livez").code == 200
 
-    def test_ready_while_in_step(self):
+    def test_ready_while_in_step(self) -> None:
         answer = get(Held(out_of_step=30.0), "/readyz")
         assert (answer.code, answer.json) == (200, {"ready": True, "reasons": []})
 
-    def test_not_ready_with_reasons(self):
+    def test_not_ready_with_reasons(self) -> None:
         source = Held(out_of_step=31.0)
         source.problem = "no answer from Kafka"
         answer = get(source, "/readyz")
@@ -208,7 +208,7 @@ class TestProbes:
         assert "31 s" in answer.json["reasons"][0]
         assert answer.json["reasons"][1] == "no answer from Kafka"
 
-    def test_metrics_count_requests_by_route_template(self):
+    def test_metrics_count_requests_by_route_template(self) -> None:
         source = Held(verdict())
         *_, answer = ask(
             source,
@@ -229,7 +229,7 @@ class TestProbes:
 
 class TestEnvelope:
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-    def test_only_get_is_answered(self, method):
+    def test_only_get_is_answered(self, method: str) -> None:
         for target in ("/v1/verdicts", "/v1/verdicts/a/b/c", "/livez", "/metrics"):
             (answer,) = ask(Held(), target, method=method)
             assert answer.code == 405
@@ -240,7 +240,7 @@ class TestEnvelope:
         "target",
         ["/v1/verdicts", "/v1/verdicts/a/b/c", "/v1/verdicts?x=1", "/nope", "/readyz", "/metrics"],
     )
-    def test_every_answer_has_the_security_headers(self, target):
+    def test_every_answer_has_the_security_headers(self, target: str) -> None:
         headers = get(Held(), target).headers
         assert headers["Server"] == "streamwatch"
         assert headers["Cache-Control"] == "no-store"
@@ -248,7 +248,7 @@ class TestEnvelope:
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert not [name for name in headers if name.lower().startswith("access-control")]
 
-    def test_bytes_that_are_no_http_learn_no_versions(self):
+    def test_bytes_that_are_no_http_learn_no_versions(self) -> None:
         async def run() -> bytes:
             async with TestServer(make_app(Held())) as server:
                 reader, writer = await asyncio.open_connection(server.host, server.port)
@@ -262,14 +262,16 @@ class TestEnvelope:
         assert b"Server: streamwatch\r\n" in answer
         assert b"aiohttp" not in answer
 
-    def test_an_endless_path_is_refused(self):
+    def test_an_endless_path_is_refused(self) -> None:
         answer = get(Held(), "/v1/verdicts/a/b/" + "c" * LARGEST_TARGET)
         assert (answer.code, answer.json["status"]) == (414, 414)
         assert get(Held(), "/v1/verdicts?service=" + "c" * LARGEST_TARGET).code == 414
 
-    def test_a_defect_of_ours_is_a_problem_without_a_traceback(self, caplog):
+    def test_a_defect_of_ours_is_a_problem_without_a_traceback(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         source = Held(verdict())
-        source.view = None
+        monkeypatch.setattr(source, "view", None)
         answer = get(source, "/v1/verdicts")
         assert answer.code == 500
         assert answer.json["title"] == "Internal Server Error"
@@ -282,7 +284,7 @@ ENCODED = st.binary(max_size=12).map(lambda raw: quote(raw, safe=""))
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(ENCODED, ENCODED, ENCODED), min_size=20, max_size=20))
-def test_no_path_or_query_is_an_internal_error(parts):
+def test_no_path_or_query_is_an_internal_error(parts: list[tuple[str, str, str]]) -> None:
     targets = [f"/v1/verdicts/{a}/{b}/{c}" for a, b, c in parts]
     targets += [f"/v1/verdicts?environment={a}&cursor={b}&limit={c}" for a, b, c in parts]
     for answer in ask(Held(verdict()), *targets):

@@ -33,7 +33,7 @@ def listed(board: Board, only: Filter = EVERYTHING, moment: Moment = FRESH) -> l
 
 
 class TestReading:
-    def test_a_fresh_verdict_is_served_as_it_was_written(self):
+    def test_a_fresh_verdict_is_served_as_it_was_written(self) -> None:
         written = verdict()
         reading = board_of(written, written_at=NOW - 12.5).get(identity(written), FRESH)
         assert reading is not None
@@ -44,12 +44,14 @@ class TestReading:
     @pytest.mark.parametrize(
         ("age", "status"), [(30.0, Status.SUCCESSFUL), (30.001, Status.INCONCLUSIVE)]
     )
-    def test_an_open_success_is_believed_for_fresh_seconds(self, age, status):
+    def test_an_open_success_is_believed_for_fresh_seconds(
+        self, age: float, status: Status
+    ) -> None:
         reading = board_of(verdict(), written_at=NOW - age).get(identity(verdict()), FRESH)
         assert reading is not None
         assert reading.verdict.status is status
 
-    def test_a_stale_success_says_how_old_it_is_and_holds(self):
+    def test_a_stale_success_says_how_old_it_is_and_holds(self) -> None:
         reading = board_of(verdict(), written_at=NOW - 45).get(identity(verdict()), FRESH)
         assert reading is not None
         assert reading.stale is True
@@ -60,7 +62,7 @@ class TestReading:
         assert "2.4.1 is Successful" in reading.verdict.reason
         assert "45 s old" in reading.verdict.health.problems[0]
 
-    def test_a_stale_failure_stays_a_failure(self):
+    def test_a_stale_failure_stays_a_failure(self) -> None:
         failed = verdict(status=Status.FAILED)
         reading = board_of(failed, written_at=NOW - 4500).get(identity(failed), FRESH)
         assert reading is not None
@@ -68,13 +70,13 @@ class TestReading:
         assert (reading.verdict.status, reading.verdict.action) == (Status.FAILED, "halt")
         assert reading.verdict.reason == failed.reason
 
-    def test_a_stale_inconclusive_that_may_proceed_holds(self):
+    def test_a_stale_inconclusive_that_may_proceed_holds(self) -> None:
         lenient = verdict(status=Status.INCONCLUSIVE, action="proceed")
         reading = board_of(lenient, written_at=NOW - 45).get(identity(lenient), FRESH)
         assert reading is not None
         assert (reading.verdict.status, reading.verdict.action) == (Status.INCONCLUSIVE, "hold")
 
-    def test_a_closed_success_does_not_age(self):
+    def test_a_closed_success_does_not_age(self) -> None:
         closed = verdict(open=False)
         reading = board_of(closed, written_at=NOW - 86_400).get(identity(closed), FRESH)
         assert reading is not None
@@ -85,7 +87,9 @@ class TestReading:
         ("out_of_step", "reason"), [(None, "not yet read all"), (31.0, "out of step with Kafka")]
     )
     @pytest.mark.parametrize("is_open", [True, False])
-    def test_no_success_is_believed_while_out_of_step(self, out_of_step, reason, is_open):
+    def test_no_success_is_believed_while_out_of_step(
+        self, out_of_step: float | None, reason: str, is_open: bool
+    ) -> None:
         written = verdict(open=is_open)
         moment = Moment(NOW, 30.0, out_of_step)
         reading = board_of(written).get(identity(written), moment)
@@ -93,7 +97,7 @@ class TestReading:
         assert reading.verdict.status is Status.INCONCLUSIVE
         assert reason in reading.verdict.reason
 
-    def test_a_detector_whose_clock_runs_ahead_goes_stale_all_the_same(self):
+    def test_a_detector_whose_clock_runs_ahead_goes_stale_all_the_same(self) -> None:
         board = Board()
         ahead = verdict()
         board.put(ahead.key.encode(), encode_verdict(ahead), NOW + 3600, NOW)
@@ -104,7 +108,7 @@ class TestReading:
         assert (fresh.verdict.status, fresh.age_seconds) == (Status.SUCCESSFUL, 0.0)
         assert (later.verdict.status, later.age_seconds) == (Status.INCONCLUSIVE, 31.0)
 
-    def test_the_served_object_is_the_verdict_and_three_fields_more(self):
+    def test_the_served_object_is_the_verdict_and_three_fields_more(self) -> None:
         written = verdict()
         reading = board_of(written, written_at=NOW - 1).get(identity(written), FRESH)
         assert reading is not None
@@ -118,14 +122,14 @@ class TestReading:
 
 
 class TestRecords:
-    def test_the_newest_of_a_key_counts(self):
+    def test_the_newest_of_a_key_counts(self) -> None:
         board = board_of(verdict(), verdict(status=Status.FAILED))
         reading = board.get(identity(verdict()), FRESH)
         assert reading is not None
         assert reading.verdict.status is Status.FAILED
         assert len(board) == 1
 
-    def test_a_tombstone_removes_and_a_second_one_does_no_harm(self):
+    def test_a_tombstone_removes_and_a_second_one_does_no_harm(self) -> None:
         board = board_of(verdict("1"), verdict("2"))
         for _ in range(2):
             board.put(verdict("1").key.encode(), None, NOW, NOW)
@@ -142,7 +146,9 @@ class TestRecords:
             (encode_verdict(verdict("another")), Reason.WRONG_TYPE),
         ],
     )
-    def test_an_unreadable_successor_takes_the_success_back(self, value, reason):
+    def test_an_unreadable_successor_takes_the_success_back(
+        self, value: bytes, reason: Reason
+    ) -> None:
         board = board_of(verdict())
         with pytest.raises(InvalidMessage) as caught:
             board.put(verdict().key.encode(), value, NOW, NOW)
@@ -155,13 +161,13 @@ class TestRecords:
         board.put(verdict().key.encode(), encode_verdict(verdict()), NOW, NOW)
         assert listed(board, Filter(status=Status.SUCCESSFUL)) == ["2.4.1"]
 
-    def test_an_unreadable_record_of_an_unknown_release_leaves_it_unknown(self):
+    def test_an_unreadable_record_of_an_unknown_release_leaves_it_unknown(self) -> None:
         board = Board()
         with pytest.raises(InvalidMessage):
             board.put(verdict().key.encode(), b"{}", NOW, NOW)
         assert board.get(identity(verdict()), FRESH) is None
 
-    def test_two_names_of_one_key_leave_the_newer_as_in_a_compacted_topic(self):
+    def test_two_names_of_one_key_leave_the_newer_as_in_a_compacted_topic(self) -> None:
         older = verdict("c", service="a|b")
         newer = verdict("b|c", service="a")
         assert older.key == newer.key
@@ -170,14 +176,14 @@ class TestRecords:
         assert board.get(identity(newer), FRESH) is not None
         assert listed(board) == ["b|c"]
 
-    def test_beyond_its_capacity_it_lets_go_of_what_was_not_written_for_longest(self):
+    def test_beyond_its_capacity_it_lets_go_of_what_was_not_written_for_longest(self) -> None:
         board = board_of(verdict("1"), verdict("2"), verdict("1"), verdict("3"), capacity=2)
         assert listed(board) == ["1", "3"]
         assert board.evicted == 1
 
 
 class TestLists:
-    def test_filters_restrict_one_by_one_and_together(self):
+    def test_filters_restrict_one_by_one_and_together(self) -> None:
         board = board_of(
             verdict("1", environment="", service="a"),
             verdict("2", environment="prod", service="a", status=Status.FAILED),
@@ -192,12 +198,12 @@ class TestLists:
         assert listed(board, Filter(environment="prod", open=True)) == ["2"]
         assert listed(board, Filter(service="c")) == []
 
-    def test_status_is_filtered_by_how_it_reads_now(self):
+    def test_status_is_filtered_by_how_it_reads_now(self) -> None:
         board = board_of(verdict(), written_at=NOW - 45)
         assert listed(board, Filter(status=Status.SUCCESSFUL)) == []
         assert listed(board, Filter(status=Status.INCONCLUSIVE)) == ["2.4.1"]
 
-    def test_the_last_page_has_no_next(self):
+    def test_the_last_page_has_no_next(self) -> None:
         board = board_of(verdict("1"), verdict("2"))
         assert board.page(EVERYTHING, None, 2, FRESH).next is None
         assert board.page(EVERYTHING, None, 1, FRESH).next == identity(verdict("1"))
@@ -211,7 +217,9 @@ class TestLists:
         removed=st.sets(st.integers(0, 29)),
         limit=st.integers(1, 7),
     )
-    def test_pages_together_are_the_whole_list_in_order(self, names, removed, limit):
+    def test_pages_together_are_the_whole_list_in_order(
+        self, names: list[tuple[str, str, str]], removed: set[int], limit: int
+    ) -> None:
         verdicts = [verdict(r, environment=e, service=s) for e, s, r in names]
         board = board_of(*verdicts)
         for index in removed:

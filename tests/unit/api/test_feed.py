@@ -10,6 +10,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from msgspec.structs import replace
 
+from streamwatch import metrics
 from streamwatch.api import feed as feed_module
 from streamwatch.api.board import Filter
 from streamwatch.api.feed import Feed
@@ -136,12 +137,12 @@ class Running:
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(feed_module, "FIRST_BACKOFF_SECONDS", 0.0)
     return Cluster()
 
 
-def test_it_reads_both_topics_and_is_in_step(cluster):
+def test_it_reads_both_topics_and_is_in_step(cluster: Cluster) -> None:
     async def scenario() -> None:
         cluster.write_verdict("1")
         cluster.write_verdict("2", partition=1)
@@ -155,7 +156,7 @@ def test_it_reads_both_topics_and_is_in_step(cluster):
     asyncio.run(scenario())
 
 
-def test_written_at_is_the_records_timestamp_and_none_is_long_ago(cluster):
+def test_written_at_is_the_records_timestamp_and_none_is_long_ago(cluster: Cluster) -> None:
     async def scenario() -> None:
         cluster.write_verdict("1")
         log = cluster.logs[Partition("verdicts", 0)]
@@ -169,7 +170,7 @@ def test_written_at_is_the_records_timestamp_and_none_is_long_ago(cluster):
     asyncio.run(scenario())
 
 
-def test_before_the_first_ends_are_reached_nothing_is_believed(cluster):
+def test_before_the_first_ends_are_reached_nothing_is_believed(cluster: Cluster) -> None:
     async def scenario() -> None:
         cluster.most_records = 0
         cluster.write_verdict("1")
@@ -182,7 +183,7 @@ def test_before_the_first_ends_are_reached_nothing_is_believed(cluster):
     asyncio.run(scenario())
 
 
-def test_it_is_in_step_as_of_when_the_ends_were_asked_for(cluster):
+def test_it_is_in_step_as_of_when_the_ends_were_asked_for(cluster: Cluster) -> None:
     async def scenario() -> None:
         cluster.most_records = 0
         cluster.write_verdict("1")
@@ -195,7 +196,7 @@ def test_it_is_in_step_as_of_when_the_ends_were_asked_for(cluster):
     asyncio.run(scenario())
 
 
-def test_a_stream_that_never_pauses_is_caught_up_with(cluster):
+def test_a_stream_that_never_pauses_is_caught_up_with(cluster: Cluster) -> None:
     async def scenario() -> None:
         cluster.most_records = 1
         for number in range(50):
@@ -210,7 +211,7 @@ def test_a_stream_that_never_pauses_is_caught_up_with(cluster):
     asyncio.run(scenario())
 
 
-def test_a_backlog_longer_than_fresh_seconds_is_read_in_one_go(cluster):
+def test_a_backlog_longer_than_fresh_seconds_is_read_in_one_go(cluster: Cluster) -> None:
     async def scenario() -> None:
         cluster.most_records = 1
         for number in range(2000):
@@ -223,7 +224,7 @@ def test_a_backlog_longer_than_fresh_seconds_is_read_in_one_go(cluster):
     asyncio.run(scenario())
 
 
-def test_an_outage_costs_freshness_and_nothing_else(cluster):
+def test_an_outage_costs_freshness_and_nothing_else(cluster: Cluster) -> None:
     async def scenario() -> None:
         cluster.write_verdict("1", open=False)
         async with Running(cluster) as running:
@@ -246,7 +247,7 @@ def test_an_outage_costs_freshness_and_nothing_else(cluster):
     asyncio.run(scenario())
 
 
-def test_a_blip_keeps_the_connection(cluster):
+def test_a_blip_keeps_the_connection(cluster: Cluster) -> None:
     async def scenario() -> None:
         async with Running(cluster) as running:
             cluster.answers = False
@@ -260,7 +261,9 @@ def test_a_blip_keeps_the_connection(cluster):
 
 
 @pytest.mark.parametrize("change", ["made anew", "more partitions", "fewer partitions"])
-def test_a_topic_that_changes_is_read_again_from_the_beginning(cluster, change):
+def test_a_topic_that_changes_is_read_again_from_the_beginning(
+    cluster: Cluster, change: str
+) -> None:
     async def scenario() -> None:
         cluster.write_verdict("1")
         cluster.write_verdict("2", partition=1)
@@ -281,7 +284,9 @@ def test_a_topic_that_changes_is_read_again_from_the_beginning(cluster, change):
     asyncio.run(scenario())
 
 
-def test_no_broker_and_bad_credentials_are_waited_out(cluster, monkeypatch):
+def test_no_broker_and_bad_credentials_are_waited_out(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         real = cluster.connect
         failures = [ConfigError("kafka.security.password_file", "cannot read it", "name another")]
@@ -302,7 +307,9 @@ def test_no_broker_and_bad_credentials_are_waited_out(cluster, monkeypatch):
     asyncio.run(scenario())
 
 
-def test_unreadable_records_are_counted_and_said_once(cluster, caplog):
+def test_unreadable_records_are_counted_and_said_once(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
         cluster.write("verdicts", b"{", b"production|checkout|1")
         cluster.write("verdicts", b"{", b"production|checkout|2")
@@ -320,7 +327,7 @@ def test_unreadable_records_are_counted_and_said_once(cluster, caplog):
 
 
 def failed(topic: str, reason: str) -> float:
-    registry = feed_module.metrics.exposition("serve").decode()
+    registry = metrics.exposition("serve").decode()
     prefix = f'streamwatch_serve_failed_total{{reason="{reason}",topic="{topic}"}} '
     lines = [line for line in registry.splitlines() if line.startswith(prefix)]
     return float(lines[0].removeprefix(prefix)) if lines else 0.0

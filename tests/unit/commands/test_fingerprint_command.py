@@ -3,20 +3,31 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from backports import zstd
 
 from streamwatch import cli
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 TRACE = "com.example.E: x\n\tat com.example.A.f(A.java:1)\n"
 
 
+class Run(Protocol):
+    def __call__(
+        self, *arguments: str | Path, stdin: bytes = b""
+    ) -> tuple[int, list[str], str]: ...
+
+
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     monkeypatch.setattr(cli, "COMMANDS", ("fingerprint",))
 
-    def run(*arguments, stdin=b""):
+    def run(*arguments: str | Path, stdin: bytes = b"") -> tuple[int, list[str], str]:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         code = cli.main(["fingerprint", *map(str, arguments)])
         out, err = capsys.readouterr()
@@ -25,7 +36,7 @@ def run(monkeypatch, capsys):
     return run
 
 
-def test_json_prints_an_object_for_every_line_then_the_aliases(run):
+def test_json_prints_an_object_for_every_line_then_the_aliases(run: Run) -> None:
     names = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan"]
     text = "".join(f"account of customer {name} was locked\n" for name in names)
     code, out, err = run("--json", "-", stdin=f"\n{text}order 1\r\norder 2".encode())
@@ -41,7 +52,7 @@ def test_json_prints_an_object_for_every_line_then_the_aliases(run):
     assert shown[-1] == {"aliases": {line["shape"]: locked[0]["shape"] for line in locked[1:]}}
 
 
-def test_text_prints_columns_and_aliases(run):
+def test_text_prints_columns_and_aliases(run: Run) -> None:
     names = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"]
     text = "".join(f"account of customer {name} was locked\n" for name in names)
     code, out, _ = run("-", stdin=text.encode())
@@ -54,7 +65,9 @@ def test_text_prints_columns_and_aliases(run):
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("kind", [".json", ".jsonl", ".ndjson"])
-def test_json_records_are_recognised_by_name(run, tmp_path, kind, suffix):
+def test_json_records_are_recognised_by_name(
+    run: Run, tmp_path: Path, kind: str, suffix: str
+) -> None:
     records = [
         {"message": "order 1 failed"},
         {"message": "x", "exception": {"type": "E", "stacktrace": TRACE}},
@@ -64,9 +77,13 @@ def test_json_records_are_recognised_by_name(run, tmp_path, kind, suffix):
         {"exception_type": "E", "exception_message": "order 2 failed"},
     ]
     value = "".join(json.dumps(record) + "\n" for record in records).encode()
-    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}[suffix]
+    packers: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        ".gz": gzip.compress,
+        ".zst": zstd.compress,
+    }
     path = tmp_path / f"log{kind}{suffix}"
-    path.write_bytes(pack(value))
+    path.write_bytes(packers[suffix](value))
     code, out, _ = run("--json", path)
     templates = [json.loads(line)["template"] for line in out[:-1]]
     trace = "com.example.E at com.example.A.f"
@@ -74,7 +91,7 @@ def test_json_records_are_recognised_by_name(run, tmp_path, kind, suffix):
     assert templates == ["order <*> failed", trace, trace, trace, trace, "E: order <*> failed"]
 
 
-def test_format_overrides_the_name(run, tmp_path):
+def test_format_overrides_the_name(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_bytes(b"order 1 failed\n")
     assert run("--format", "text", path)[1][0].endswith("  order <*> failed")
@@ -83,7 +100,7 @@ def test_format_overrides_the_name(run, tmp_path):
     assert run("--format", "json", path)[1][0].endswith("  order <*> failed")
 
 
-def test_lines_that_are_no_records_keep_their_place(run):
+def test_lines_that_are_no_records_keep_their_place(run: Run) -> None:
     stdin = b'{"message": "a"}\nnot json \x1b[31m\n[]\n{"message": "b"}\n'
     code, out, err = run("--json", "--format", "json", "-", stdin=stdin)
     shown = [json.loads(line) for line in out]
@@ -100,7 +117,7 @@ def test_lines_that_are_no_records_keep_their_place(run):
     assert text[1] == f"{'-' * 16}  {'-' * 16}"
 
 
-def test_services_are_grouped_apart(run):
+def test_services_are_grouped_apart(run: Run) -> None:
     names = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"]
     lines = [
         {"service": service, "message": f"account of customer {name} was locked"}
@@ -111,13 +128,13 @@ def test_services_are_grouped_apart(run):
     assert json.loads(run("--json", "--format", "json", "-", stdin=stdin)[1][-1]) == {"aliases": {}}
 
 
-def test_bytes_that_are_no_utf8_have_a_shape(run):
+def test_bytes_that_are_no_utf8_have_a_shape(run: Run) -> None:
     code, out, _ = run("-", stdin=b"caf\xe9 7 closed\n")
     assert code == 0
     assert out[0].endswith(" closed")
 
 
-def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(run, tmp_path):
+def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(run: Run, tmp_path: Path) -> None:
     whole = gzip.compress(b"order 1 failed\n" * 10_000)
     (tmp_path / "cut.gz").write_bytes(whole[:-20])
     for path in (tmp_path / "absent", tmp_path, tmp_path / "cut.gz"):

@@ -66,7 +66,7 @@ def false_alarms(rng: np.random.Generator, alpha: float, runs: int, windows: int
         share = 0.1 if window < windows // 2 else 0.5
         mass = mixture.onset_mass(window, 0, step_up=window == windows // 2)
         x = rng.poisson(5 * share * 1.25, runs).astype(float)
-        n = x + rng.poisson(5 * (1 - share), runs)
+        n: Floats = x + rng.poisson(5 * (1 - share), runs)
         evidence = mixture.log_likelihood_ratio(x, n, share, RATIOS, 1.25, np.ones(runs))
         process = mixture.fold(process, mass, evidence)
         alarmed |= process.mean(axis=1) >= 1 / alpha

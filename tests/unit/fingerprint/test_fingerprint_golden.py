@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,14 @@ GOLDEN = json.loads(
 )
 
 
-def test_golden_file_is_of_this_grouping_config():
+def test_golden_file_is_of_this_grouping_config() -> None:
     assert GOLDEN["grouping_config"] == GROUPING_CONFIG, (
         "rules were versioned: run tests/golden/fingerprints_regenerate.py and read the diff"
     )
 
 
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: case["name"])
-def test_shape_is_as_published(case):
+def test_shape_is_as_published(case: dict[str, Any]) -> None:
     shape = Shaper().shape(LogRecord(**case["record"]))
     published = {field: case[field] for field in ("id", "kind", "template", "type", "frame")}
     assert {field: getattr(shape, field) for field in published} == published, (

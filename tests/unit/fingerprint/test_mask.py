@@ -33,7 +33,7 @@ def template(message: str) -> str:
         ("token: abcdef refused", "token: ghijkl refused"),
     ],
 )
-def test_values_do_not_count(one, other):
+def test_values_do_not_count(one: str, other: str) -> None:
     assert template(one) == template(other)
 
 
@@ -54,7 +54,7 @@ def test_values_do_not_count(one, other):
         ("注文17が見つかりません", "注文17が無効です"),
     ],
 )
-def test_constant_words_count(one, other):
+def test_constant_words_count(one: str, other: str) -> None:
     assert template(one) != template(other)
 
 
@@ -73,25 +73,25 @@ def test_constant_words_count(one, other):
         "[06/May/2031:07:08:09 +0000] ",
     ],
 )
-def test_log_header_does_not_count(header):
+def test_log_header_does_not_count(header: str) -> None:
     assert template(f"{header}Basket 7 is gone") == "Basket <*> is gone"
 
 
-def test_component_tag_in_a_header_counts():
+def test_component_tag_in_a_header_counts() -> None:
     stamp = "2031-05-06 07:08:09 "
     assert template(f"{stamp}[billing] queue is full") != template(f"{stamp}[mail] queue is full")
 
 
-def test_message_that_is_only_a_header_keeps_something():
+def test_message_that_is_only_a_header_keeps_something() -> None:
     assert template("2031-05-06 07:08:09") == "<*>"
 
 
-def test_template_shows_nothing_that_acts_on_a_terminal():
+def test_template_shows_nothing_that_acts_on_a_terminal() -> None:
     shown = template("\x1b]0;owned\x07 \x1b[2Jbad\x00 in\u202eput\x9b31m now")
     assert shown == "bad input now"
 
 
-def test_only_the_first_part_of_a_huge_message_counts():
+def test_only_the_first_part_of_a_huge_message_counts() -> None:
     head = "word " * 2_000
     assert template(f"{head}tail") == template(f"{head}other tail")
     assert len(template(head)) == 1_000

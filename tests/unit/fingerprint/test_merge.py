@@ -19,7 +19,7 @@ def assign(grouper: Grouper, *messages: str) -> list[str]:
     return [grouper.assign(shaper.shape_text(message)) for message in messages]
 
 
-def test_a_word_that_varies_becomes_one_group():
+def test_a_word_that_varies_becomes_one_group() -> None:
     grouper = Grouper()
     messages = [f"account of customer {name} was locked" for name in NAMES]
     given = assign(grouper, *messages)
@@ -34,7 +34,7 @@ def test_a_word_that_varies_becomes_one_group():
     assert grouper.take_aliases() == {}
 
 
-def test_aliases_name_the_final_survivor():
+def test_aliases_name_the_final_survivor() -> None:
     grouper = Grouper()
     rooms = [
         f"account of customer {name} was locked in hall {hall}" for hall in NAMES for name in NAMES
@@ -46,7 +46,7 @@ def test_aliases_name_the_final_survivor():
     assert assign(grouper, "account of customer zoe was locked in hall ludwig") == [given[0]]
 
 
-def test_few_values_are_an_enumeration():
+def test_few_values_are_an_enumeration() -> None:
     grouper = Grouper()
     states = ["DOWN", "UP", "DRAINING", "UNKNOWN"]
     given = assign(grouper, *[f"state of the upstream changed to {state}" for state in states] * 9)
@@ -54,7 +54,7 @@ def test_few_values_are_an_enumeration():
     assert grouper.take_aliases() == {}
 
 
-def test_numbers_beside_words_prove_a_variable_sooner():
+def test_numbers_beside_words_prove_a_variable_sooner() -> None:
     grouper = Grouper()
     values = ["17", *NAMES[:4]]
     given = assign(grouper, *[f"lease of worker {value} was lost" for value in values])
@@ -65,14 +65,14 @@ def test_numbers_beside_words_prove_a_variable_sooner():
     "form",
     ["{} failed", "failed to {}", "failed to {} the remote file", "{} is closed", "cannot {}"],
 )
-def test_the_event_itself_is_not_a_variable(form):
+def test_the_event_itself_is_not_a_variable(form: str) -> None:
     grouper = Grouper()
     given = assign(grouper, *[form.format(name) for name in NAMES])
     assert len(set(given)) == len(NAMES)
     assert grouper.take_aliases() == {}
 
 
-def test_shapes_with_different_constant_words_never_meet():
+def test_shapes_with_different_constant_words_never_meet() -> None:
     grouper = Grouper()
     given = assign(
         grouper,
@@ -85,7 +85,7 @@ def test_shapes_with_different_constant_words_never_meet():
     assert groups == {given[0], given[1]}
 
 
-def test_function_words_do_not_join():
+def test_function_words_do_not_join() -> None:
     grouper = Grouper()
     given = assign(grouper, *[f"account customer {name} found in ledger" for name in NAMES])
     assert len({grouper.group_of(group) for group in given}) == 1
@@ -93,14 +93,14 @@ def test_function_words_do_not_join():
     assert assign(grouper, odd) == [Shaper().shape_text(odd).id]
 
 
-def test_punctuation_around_the_word_counts():
+def test_punctuation_around_the_word_counts() -> None:
     grouper = Grouper()
     bare = assign(grouper, *[f"mail of customer {name} bounced" for name in NAMES])
     bracketed = assign(grouper, *[f"mail of customer ({name}) bounced" for name in NAMES])
     assert grouper.group_of(bare[0]) != grouper.group_of(bracketed[0])
 
 
-def test_exceptions_never_merge():
+def test_exceptions_never_merge() -> None:
     grouper = Grouper()
     shapes = [
         ShapeDefinition(
@@ -113,12 +113,12 @@ def test_exceptions_never_merge():
     assert [grouper.assign(shape) for shape in shapes] == [shape.id for shape in shapes]
 
 
-def test_unknown_ids_are_their_own_group():
+def test_unknown_ids_are_their_own_group() -> None:
     assert Grouper().group_of("0" * 16) == "0" * 16
     assert Grouper().template("0" * 16) == ""
 
 
-def test_a_full_grouper_counts_what_it_could_not_keep():
+def test_a_full_grouper_counts_what_it_could_not_keep() -> None:
     grouper = Grouper(limit=10)
     kept = assign(grouper, *[f"account of customer {name} was locked" for name in NAMES[:10]])
     one = Shaper().shape_text("the oven is hot")
@@ -132,7 +132,7 @@ def test_a_full_grouper_counts_what_it_could_not_keep():
     assert grouper.evicted == 2
 
 
-def test_snapshot_is_json_and_keeps_what_was_not_taken():
+def test_snapshot_is_json_and_keeps_what_was_not_taken() -> None:
     grouper = Grouper(limit=12)
     assign(grouper, *[f"account of customer {name} was locked" for name in NAMES])
     restored = Grouper.restore(json.loads(json.dumps(grouper.snapshot())))
@@ -140,6 +140,6 @@ def test_snapshot_is_json_and_keeps_what_was_not_taken():
     assert restored.take_aliases() == grouper.take_aliases() != {}
 
 
-def test_a_foreign_snapshot_is_refused():
+def test_a_foreign_snapshot_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         Grouper.restore({"shapes": []})

@@ -51,7 +51,7 @@ KEY_BLOCK = "-----BEGIN {0}PRIVATE KEY-----\nMIIEow\nIBAAKC\n-----END {0}PRIVATE
         ("blob Zm9vYmFyMTIz/YmF6cXV4NDU2+Q0hBTkdFTUUxMjM0NTY=", "Zm9vYmFy"),
     ],
 )
-def test_secret_is_gone(text, secret):
+def test_secret_is_gone(text: str, secret: str) -> None:
     assert secret in text
     shown = redact(text)
     assert secret not in shown
@@ -72,17 +72,17 @@ def test_secret_is_gone(text, secret):
         "id 550e8400-e29b-41d4-a716-446655440000 is gone",
     ],
 )
-def test_ordinary_text_stays(text):
+def test_ordinary_text_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_what_is_around_a_secret_stays():
+def test_what_is_around_a_secret_stays() -> None:
     assert redact("login of bob with password=hunter2 from alpha refused") == (
         "login of bob with password=<redacted> from alpha refused"
     )
 
 
-def test_result_is_one_printable_line_within_the_limit():
+def test_result_is_one_printable_line_within_the_limit() -> None:
     shown = redact("a\tb\r\nc\x1b[31mred\x1b[0m\x00\u202e\u200b end " + "x" * 900, limit=40)
     assert shown.startswith("a b cred end x")
     assert shown.isprintable()
@@ -90,12 +90,12 @@ def test_result_is_one_printable_line_within_the_limit():
     assert shown.endswith("…")
 
 
-def test_a_secret_hidden_behind_control_characters_is_found():
+def test_a_secret_hidden_behind_control_characters_is_found() -> None:
     assert "hunter2" not in redact("pass\x1b[0mword\u200b=hunter2")
 
 
 @pytest.mark.parametrize("limit", [20, 100, 500])
-def test_a_secret_at_any_place_of_a_long_text_is_never_cut_in_two(limit):
+def test_a_secret_at_any_place_of_a_long_text_is_never_cut_in_two(limit: int) -> None:
     for position in range(0, 8 * max(limit, 100) + 50, 7):
         shown = redact("word " * (position // 5) + "jo.doe@example.org bounced", limit)
         assert "jo.doe" not in shown
@@ -125,7 +125,7 @@ def test_a_secret_at_any_place_of_a_long_text_is_never_cut_in_two(limit):
         "\\",
     ],
 )
-def test_hostile_text_costs_little(piece):
+def test_hostile_text_costs_little(piece: str) -> None:
     start = time.process_time()
     redact(piece * (2_000_000 // len(piece)))
     assert time.process_time() - start < 1

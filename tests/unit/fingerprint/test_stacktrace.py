@@ -3,15 +3,23 @@ from __future__ import annotations
 import asyncio
 import json
 import traceback
+from typing import TYPE_CHECKING
 
 import pytest
 
 from streamwatch.fingerprint import Shaper
 from streamwatch.records import LogRecord
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
-def shape(stacktrace: str, **fields: str):
-    return Shaper().shape(LogRecord(stacktrace=stacktrace, **fields))
+    from streamwatch.counts import ShapeDefinition
+
+    Job = Callable[[], Coroutine[None, None, None]]
+
+
+def shape(stacktrace: str, exception_type: str = "") -> ShapeDefinition:
+    return Shaper().shape(LogRecord(stacktrace=stacktrace, exception_type=exception_type))
 
 
 JAVA = """\
@@ -80,7 +88,7 @@ shop.errors.OutOfStock: chair 7
         ),
     ],
 )
-def test_java_trace_is_the_same(old, new):
+def test_java_trace_is_the_same(old: str, new: str) -> None:
     assert old in JAVA
     assert shape(JAVA.replace(old, new)) == shape(JAVA)
 
@@ -100,12 +108,12 @@ def test_java_trace_is_the_same(old, new):
         ),
     ],
 )
-def test_java_trace_is_another(old, new):
+def test_java_trace_is_another(old: str, new: str) -> None:
     assert old in JAVA
     assert shape(JAVA.replace(old, new)).id != shape(JAVA).id
 
 
-def test_java_suppressed_exceptions_count_and_their_number_does_not():
+def test_java_suppressed_exceptions_count_and_their_number_does_not() -> None:
     suppressed = "\tSuppressed: java.io.IOException: x\n\t\tat com.example.shop.R.close(R.java:1)\n"
     once = JAVA.replace("Caused by", f"{suppressed}Caused by")
     thrice = JAVA.replace("Caused by", f"{suppressed * 3}Caused by")
@@ -114,7 +122,7 @@ def test_java_suppressed_exceptions_count_and_their_number_does_not():
     assert "caused by java.sql.SQLException" in shape(once).template
 
 
-def test_java_root_cause_first_reads_like_the_usual_order():
+def test_java_root_cause_first_reads_like_the_usual_order() -> None:
     wrapped = """\
 java.sql.SQLException: duplicate key 99
 \tat com.example.shop.OrderDao.insert(OrderDao.java:77)
@@ -128,13 +136,13 @@ Wrapped by: java.lang.IllegalStateException: order 17 is broken
     )
 
 
-def test_java_mutual_recursion_has_one_shape_wherever_the_stack_ended():
+def test_java_mutual_recursion_has_one_shape_wherever_the_stack_ended() -> None:
     cycle = ["\tat com.example.A.f(A.java:1)", "\tat com.example.B.g(B.java:2)"]
     head = "java.lang.StackOverflowError\n"
     assert shape(head + "\n".join(cycle * 512)) == shape(head + "\n".join((cycle * 511)[1:]))
 
 
-def test_deep_recursion_collapses_but_its_throw_site_counts():
+def test_deep_recursion_collapses_but_its_throw_site_counts() -> None:
     head, walk = "java.lang.RuntimeException: x\n", "\tat com.example.Tree.walk(Tree.java:1)\n"
     leaf = "\tat com.example.Leaf.read(Leaf.java:1)\n"
     assert shape(head + leaf + walk * 5) == shape(head + leaf + walk * 50)
@@ -162,7 +170,7 @@ def test_deep_recursion_collapses_but_its_throw_site_counts():
         ("Traceback", "ERROR:shop:order failed Traceback"),
     ],
 )
-def test_python_trace_is_the_same(old, new):
+def test_python_trace_is_the_same(old: str, new: str) -> None:
     assert old in PYTHON
     assert shape(PYTHON.replace(old, new)) == shape(PYTHON)
 
@@ -177,13 +185,13 @@ def test_python_trace_is_the_same(old, new):
         ("in reserve", "in reserve_v2"),
     ],
 )
-def test_python_trace_is_another(old, new):
+def test_python_trace_is_another(old: str, new: str) -> None:
     assert old in PYTHON
     assert shape(PYTHON.replace(old, new)).id != shape(PYTHON).id
 
 
 @pytest.mark.parametrize("trace", [JAVA, PYTHON], ids=["java", "python"])
-def test_raw_escaped_and_structured_traces_are_one_shape(trace):
+def test_raw_escaped_and_structured_traces_are_one_shape(trace: str) -> None:
     shaper = Shaper()
     structured = shape(trace)
     assert structured.kind == "exception"
@@ -193,14 +201,14 @@ def test_raw_escaped_and_structured_traces_are_one_shape(trace):
     assert shape(trace.replace("\n", "\r\n")) == structured
 
 
-def test_real_python_chain_and_context():
-    def fail(value):
+def test_real_python_chain_and_context() -> None:
+    def fail(value: str) -> None:
         try:
             int(value)
         except ValueError as error:
             raise LookupError(value) from error
 
-    def handle(value):
+    def handle(value: str) -> None:
         try:
             fail(value)
         except LookupError:
@@ -220,23 +228,24 @@ def test_real_python_chain_and_context():
     assert first.frame.endswith(".handle")
 
 
-def test_real_exception_group_has_one_shape_for_any_order_and_number():
-    async def pull():
+def test_real_exception_group_has_one_shape_for_any_order_and_number() -> None:
+    async def pull() -> None:
         raise TimeoutError
 
-    async def push():
+    async def push() -> None:
         raise ValueError
 
-    async def both(*jobs):
+    async def both(*jobs: Job) -> None:
         async with asyncio.TaskGroup() as group:
             for job in jobs:
                 group.create_task(job())
 
-    def trace_of(*jobs):
+    def trace_of(*jobs: Job) -> str:
         try:
             asyncio.run(both(*jobs))
         except ExceptionGroup:
             return traceback.format_exc()
+        raise AssertionError("no job failed")
 
     one = shape(trace_of(pull, push))
     assert one == shape(trace_of(push, pull, push))
@@ -245,57 +254,58 @@ def test_real_exception_group_has_one_shape_for_any_order_and_number():
     assert "; ValueError at " in one.template
 
 
-def test_real_recursion_error_has_one_shape_for_any_entry_depth():
-    def even(number):
+def test_real_recursion_error_has_one_shape_for_any_entry_depth() -> None:
+    def even(number: int) -> int:
         return odd(number + 1)
 
-    def odd(number):
+    def odd(number: int) -> int:
         return even(number + 1)
 
-    def trace_of(start):
+    def trace_of(start: Callable[[int], int]) -> str:
         try:
             start(0)
         except RecursionError:
             return traceback.format_exc()
+        raise AssertionError("the recursion ended")
 
     assert shape(trace_of(even)) == shape(trace_of(odd))
 
 
-def test_comprehension_frames_of_older_pythons_do_not_count():
+def test_comprehension_frames_of_older_pythons_do_not_count() -> None:
     inlined = '  File "/srv/releases/41/shop/orders.py", line 40, in <listcomp>\n    x\n'
     assert shape(PYTHON.replace('  File "/usr', f'{inlined}  File "/usr')) == shape(PYTHON)
 
 
-def test_trace_without_application_frames_uses_all():
+def test_trace_without_application_frames_uses_all() -> None:
     library = "java.io.IOException: x\n\tat java.base/java.net.Socket.{}(Socket.java:1)\n"
     assert shape(library.format("read")).id != shape(library.format("connect")).id
 
 
-def test_type_of_the_record_stands_in_for_a_missing_one():
+def test_type_of_the_record_stands_in_for_a_missing_one() -> None:
     frames = "\tat com.example.Shop.sell(Shop.java:1)\n"
     assert shape(frames, exception_type="com.example.E").template == (
         "com.example.E at com.example.Shop.sell"
     )
 
 
-def test_exception_without_frames_is_its_type_and_masked_message():
+def test_exception_without_frames_is_its_type_and_masked_message() -> None:
     shaper = Shaper()
     one = shaper.shape(LogRecord(exception_type="E", exception_message="order 1 failed"))
     assert one == shaper.shape(LogRecord(exception_type="E", exception_message="order 2 failed"))
     assert (one.kind, one.template, one.type) == ("exception", "E: order <*> failed", "E")
-    for fields in (
-        {"exception_type": "F", "exception_message": "order 1 failed"},
-        {"exception_type": "E", "exception_message": "order 1 is gone"},
+    for other in (
+        LogRecord(exception_type="F", exception_message="order 1 failed"),
+        LogRecord(exception_type="E", exception_message="order 1 is gone"),
     ):
-        assert shaper.shape(LogRecord(**fields)).id != one.id
+        assert shaper.shape(other).id != one.id
 
 
-def test_message_beside_an_exception_does_not_count():
+def test_message_beside_an_exception_does_not_count() -> None:
     trace = LogRecord(message="a", stacktrace=PYTHON)
     assert Shaper().shape(trace) == Shaper().shape(LogRecord(message="b", stacktrace=PYTHON))
 
 
-def test_prose_that_looks_like_a_trace_is_text():
+def test_prose_that_looks_like_a_trace_is_text() -> None:
     for prose in (
         "look at this(thing)\nand that",
         'File "x" is\nmissing',
