@@ -26,9 +26,14 @@ CLIENTS_PER_ROW = 16
 def service_key(environment: str, service: str) -> str:
     """The record key of everything about one service: `environment|service`.
 
-    A bar in the environment's name is escaped, so that no two services share a key.
+    Bars in the environment's name are escaped, so that no two services share a key.
     """
-    return f"{environment.replace('|', '%7C')}|{service}"
+    return f"{without_bars(environment)}|{service}"
+
+
+def without_bars(name: str) -> str:
+    """The name with its bars escaped, for all but the last part of a key; still one of its kind."""
+    return name.replace("%", "%25").replace("|", "%7C") if "|" in name or "%" in name else name
 
 
 class SourceRange(msgspec.Struct, frozen=True):

@@ -173,8 +173,7 @@ class Board:
             self._supersede(key)
             raise
         identity = Identity(verdict.environment, verdict.service, verdict.release)
-        if self._keys.get(key) != identity:
-            self._remove(key)  # names with bars may share a key: Kafka keeps the newer
+        if key not in self._keys:
             self._keys[key] = identity
             insort(self._order, identity)
         self._entries.pop(identity, None)

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 import orjson
 
-from streamwatch.counts import WIRE_VERSION, service_key
+from streamwatch.counts import WIRE_VERSION, service_key, without_bars
 
 
 class Status(StrEnum):
@@ -191,7 +191,7 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """The record key, `environment|service|release`, bars in the first two escaped."""
-        return f"{service_key(self.environment, self.service.replace('|', '%7C'))}|{self.release}"
+        return f"{service_key(self.environment, without_bars(self.service))}|{self.release}"
 
 
 _decoder = msgspec.json.Decoder(Verdict)

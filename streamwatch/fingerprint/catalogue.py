@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import orjson
 
-from streamwatch.counts import WIRE_VERSION, ShapeDefinition, service_key
+from streamwatch.counts import WIRE_VERSION, ShapeDefinition, service_key, without_bars
 
 #: A fingerprint's `last_tick` is published again when it moved by so much, in seconds.
-REFRESH_SECONDS = 60
+REFRESH_SECONDS = 600
 
 #: Fingerprints described per service; further ones are counted and tested, but not described.
 MAX_ENTRIES = 10_000
@@ -30,7 +30,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True):
         frame: top in-app frame, or empty.
         example: one redacted message, or empty. Hostile text.
         first_tick: event time it was first seen.
-        last_tick: event time it was last seen, to the minute.
+        last_tick: event time it was last seen, to ten minutes.
         releases: releases it was seen in, newest last.
         alias_of: the fingerprint it was merged into; empty unless it was.
         grouping_config: version of the fingerprint rules.
@@ -55,7 +55,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """The record key, `environment|service|group`."""
-        return f"{service_key(self.environment, self.service)}|{self.group}"
+        return f"{service_key(self.environment, without_bars(self.service))}|{self.group}"
 
 
 def encode_entry(entry: CatalogueEntry) -> bytes:
