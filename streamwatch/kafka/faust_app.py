@@ -15,6 +15,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from streamwatch.errors import StageFailed
 from streamwatch.kafka.clients import faust_broker
+from streamwatch.kafka.topics import LARGEST_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,6 +65,7 @@ def new_app(config: Config) -> faust.App:
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=f"{detect.group}-{detect.instance_name}",
         producer_acks=-1,
+        producer_max_request_size=LARGEST_ROW,
         store="memory://",
         topic_partitions=config.topics.partitions,
         topic_replication_factor=config.topics.replication,

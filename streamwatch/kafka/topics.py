@@ -35,6 +35,10 @@ _COMPACT = {
     "max.compaction.lag.ms": str(_HOUR_MS),
 }
 
+#: A row of detect's table holds all the fingerprints of a service: megabytes when there are many.
+LARGEST_ROW = 8_388_608
+_LARGE_ROWS = {"max.message.bytes": str(LARGEST_ROW)}
+
 
 class Topic(msgspec.Struct, frozen=True):
     """A topic as it should be.
@@ -102,7 +106,7 @@ def own_topics(config: Config) -> list[Topic]:
         _topic(config, topics.name("verdicts"), _COMPACT),
         _topic(config, topics.name("signals"), _kept(topics.signals_retention_hours)),
         _topic(config, topics.name("fingerprints"), _COMPACT),
-        _topic(config, detect_changelog(config), _COMPACT),
+        _topic(config, detect_changelog(config), _COMPACT | _LARGE_ROWS),
     ]
 
 
