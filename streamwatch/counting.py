@@ -42,6 +42,7 @@ BATCH_BYTES = 500_000
 _NANOSECONDS = 1_000_000_000
 _EARLIEST = 946_684_800 * _NANOSECONDS  # 2000-01-01
 _LATEST = 4_102_444_800 * _NANOSECONDS  # 2100-01-01
+_LATEST_TICK = _LATEST // _NANOSECONDS
 
 #: About the JSON bytes of an exposure row, an error row, one client hash and one definition's keys.
 _EXPOSURE_BYTES, _ERROR_BYTES, _CLIENT_BYTES, _DEFINITION_BYTES = 30, 40, 16, 120
@@ -130,8 +131,9 @@ class Combiner:
         if source.first < 0:
             source.first = offset
         source.last = offset
-        earliest, latest = _EARLIEST, _LATEST
+        earliest, latest, newest = _EARLIEST, _LATEST, _LATEST_TICK
         if timestamp_ms is not None:
+            newest = timestamp_ms // 1000
             written = timestamp_ms * 1_000_000
             earliest = max(earliest, written - self._max_age)
             latest = min(latest, written + self._max_future)
@@ -143,7 +145,8 @@ class Combiner:
                 continue
             tick = timestamp // _NANOSECONDS
             if tick > source.watermark:
-                source.watermark = tick
+                # A clock that runs ahead must not make everybody else's records late.
+                source.watermark = max(source.watermark, min(tick, newest))
             elif tick < source.watermark - self._lateness:
                 self._drop(record, source, source.watermark, LATE)
                 continue

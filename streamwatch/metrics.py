@@ -119,6 +119,11 @@ class IngestCounts(Protocol):
     watermark: int
 
     @property
+    def lag_p96(self) -> float | None:
+        """Seconds that 96 % of the records are behind the newest of their partition, at most."""
+        ...
+
+    @property
     def dead_letters(self) -> Mapping[str, int]:
         """Dead letters by reason."""
         ...
@@ -159,6 +164,12 @@ _INGEST_WATERMARK = _described(
     "gauge",
     "Greatest event time counted; absent until there is one.",
 )
+_INGEST_LAG = _described(
+    "streamwatch_ingest_log_lag_seconds",
+    "gauge",
+    "Event time that 96 % of sampled records are behind the newest of their partition, at most: "
+    "ingest.allowed_lateness_seconds should be above it.",
+)
 for _name, _text in _INGEST_COUNTERS.values():
     _described(_name, "counter", _text)
 
@@ -182,6 +193,8 @@ class _IngestCollector(Collector):
             *_INGEST_FLUSH, count_value=counts.flushes, sum_value=counts.flush_seconds
         )
         yield GaugeMetricFamily(*_INGEST_PARTITIONS, value=counts.partitions)
+        if counts.lag_p96 is not None:
+            yield GaugeMetricFamily(*_INGEST_LAG, value=counts.lag_p96)
         if counts.watermark >= 0:
             yield GaugeMetricFamily(*_INGEST_WATERMARK, value=counts.watermark)
 

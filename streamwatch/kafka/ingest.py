@@ -27,6 +27,7 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
+from river.stats import Quantile
 
 from streamwatch.counting import LATE
 from streamwatch.counts import CountsBatch, SourceWatermark, Watermarks, encode
@@ -78,6 +79,8 @@ class IngestStats:
         flush_seconds: time spent in them.
         aborts: transactions aborted, after which input is read again.
         offset_resets: times that committed offsets were gone from the source topic.
+        lag: quantile of how far records are behind the newest of their partition, in seconds of
+            event time; one record a flush is looked at.
         partitions: source partitions assigned.
         watermark: greatest tick of any partition; -1 for none.
     """
@@ -94,8 +97,15 @@ class IngestStats:
     flush_seconds: float = 0.0
     aborts: int = 0
     offset_resets: int = 0
+    lag: Quantile = field(default_factory=lambda: Quantile(0.96))
     partitions: int = 0
     watermark: int = NO_WATERMARK
+
+    @property
+    def lag_p96(self) -> float | None:
+        """96 % of the records looked at lagged by no more; None before the first."""
+        lag = self.lag.get()
+        return None if lag is None else float(lag)
 
 
 def run_worker(config: Config, worker: int, stop: threading.Event, stats: IngestStats) -> None:
@@ -336,6 +346,10 @@ class IngestWorker:
         stats.flushes += 1
         stats.flush_seconds += seconds
         stats.watermark = max(source.watermark for source in said)
+        if intake.sample is not None:
+            topic, partition, timestamp_ns = intake.sample
+            newest = self._combiner.watermarks().get((topic, partition), NO_WATERMARK)
+            stats.lag.update(max(0.0, newest - timestamp_ns / 1e9))
 
     def _discard(self) -> None:
         """Give up what is in hand; everything is read again from the committed offsets."""

@@ -33,6 +33,7 @@ class Intake:
         failed: messages that could not be decoded, and records that could not be counted.
         dead_letters: ready to be produced.
         dead_reasons: how many of them there are of each reason.
+        sample: topic, partition and event time (ns) of the last record; None without one.
 
     Raises:
         ConfigError: a topic's field mapping cannot be used.
@@ -57,6 +58,7 @@ class Intake:
         self.failed = 0
         self.dead_letters: list[Outgoing] = []
         self.dead_reasons: Counter[str] = Counter()
+        self.sample: tuple[str, int, int] | None = None
         self._dead_bytes = 0
 
     @property
@@ -78,6 +80,8 @@ class Intake:
             self._bury([error], topic, partition, offset, timestamp_ms, value, decoded=False)
         rejected = self.combiner.add(topic, partition, offset, timestamp_ms, records)
         self.records += len(records)
+        if records:
+            self.sample = (topic, partition, records[-1].timestamp_ns)
         if rejected:
             self._bury(rejected, topic, partition, offset, timestamp_ms, value, decoded=True)
 

@@ -146,6 +146,17 @@ def test_bounds_against_the_message_timestamp_are_inclusive() -> None:
     assert c.add("logs", 0, 0, TICK * 1000, edges) == []
 
 
+def test_a_clock_that_runs_ahead_makes_nobody_elses_records_late() -> None:
+    c = combiner(max_future_seconds=300, allowed_lateness_seconds=5)
+    now = TICK * 1000
+    ahead, others = record(TICK + 200, instance="skewed"), record(TICK, instance="b")
+    assert c.add("logs", 0, 0, now, [ahead, others]) == []
+    batch = only(c.drain())
+    assert sorted(batch.exposure.tick) == [TICK, TICK + 200]
+    assert batch.dropped.tick == []
+    assert c.watermarks() == {("logs", 0): TICK}
+
+
 def test_a_record_without_a_release_is_dropped_in_its_own_tick() -> None:
     c = combiner()
     c.add("logs", 0, 0, None, [record(TICK + 9), record(TICK, release="")])

@@ -47,6 +47,7 @@ def ingest(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         offset_resets=9,
         partitions=2,
         watermark=1_763_800_000,
+        lag_p96=1.5,
     )
     monkeypatch.setattr(metrics._INGEST, "counts", None)
     metrics.watch_ingest(counts)
@@ -133,6 +134,11 @@ class TestIngest:
         samples = families("ingest")["streamwatch_ingest_dead_letters"].samples
         found = {s.labels["reason"]: s.value for s in samples}
         assert found == {reason.value: 0 for reason in Reason} | {"undecodable": 2}
+
+    def test_lag_of_the_log_once_it_is_known(self, ingest: SimpleNamespace) -> None:
+        assert value(families("ingest")["streamwatch_ingest_log_lag_seconds"]) == 1.5
+        ingest.lag_p96 = None
+        assert "streamwatch_ingest_log_lag_seconds" not in families("ingest")
 
     def test_no_watermark_is_no_sample(self, ingest: SimpleNamespace) -> None:
         ingest.watermark = -1
