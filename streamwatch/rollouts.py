@@ -42,7 +42,8 @@ class Release(msgspec.Struct):
         first_tick: when it was first seen.
         last_tick: when it was last seen.
         records: log records so far.
-        retired: its rollout is over; stragglers of it open no new one until it was silent.
+        retired: its rollout is over; stragglers of it open no new one until it was silent. Not so
+            a release younger than the one that was promoted beside it: it is judged anew.
     """
 
     first_tick: int
@@ -82,13 +83,15 @@ class ReleaseTracker(msgspec.Struct):
         baseline: the release that is taken for good; empty until settled.
         releases: by name, bounded.
         rollouts: the open ones, by candidate.
+        previous: the baseline before, to go back to when this one is rolled back.
         first_tick: when the service was first seen.
-        ignored_records: records of releases beyond the bound.
+        ignored_records: records of releases that nothing judges, for there are too many.
     """
 
     environment: str
     service: str
     baseline: str = ""
+    previous: str = ""
     releases: dict[str, Release] = {}
     rollouts: dict[str, Rollout] = {}
     first_tick: int | None = None
@@ -110,9 +113,10 @@ class ReleaseTracker(msgspec.Struct):
         for name in sorted(records):
             self._see(name, tick, records[name], policy)
         self._settle(tick)
+        ended = self._return(tick, records, policy)
         for name in sorted(records):
-            self._infer(name, tick)
-        return self._close(tick, policy)
+            self._infer(name, tick, records[name])
+        return ended + self._close(tick, policy)
 
     def apply(self, event: DeploymentEvent) -> list[Rollout]:
         """Take in what a deployment tool said; returns the rollouts that ended by it."""
@@ -125,6 +129,8 @@ class ReleaseTracker(msgspec.Struct):
         if event.kind == "promoted":
             return self._promote(event.release)
         if event.kind in ("aborted", "rolled_back"):
+            if event.release == self.baseline:
+                return self._go_back(event.baseline)
             return self._end([event.release], Closing.WITHDRAWN)
         return []
 
@@ -154,16 +160,29 @@ class ReleaseTracker(msgspec.Struct):
         if most_first:
             self.baseline = most_first[0]
 
-    def _infer(self, name: str, tick: int) -> None:
+    def _return(self, tick: int, records: dict[str, int], policy: Policy) -> list[Rollout]:
+        """Go back to the release before a baseline that is gone, if that one serves again.
+
+        A candidate is promoted by `_close`; the release before came back too soon to be one.
+        """
+        baseline = self.releases.get(self.baseline)
+        gone = baseline and tick - baseline.last_tick >= policy.idle_close_seconds
+        if not gone or self.rollouts or not records.get(self.previous):
+            return []
+        return self._go_back(self.previous)
+
+    def _infer(self, name: str, tick: int, records: int) -> None:
         if not self.baseline or name in (self.baseline, *self.rollouts):
             return
         release = self.releases.get(name)
-        if release is not None and not release.retired:
-            self._open(name, self.baseline, tick, announced=False)
-
-    def _open(self, candidate: str, baseline: str, tick: int, *, announced: bool) -> None:
-        if len(self.rollouts) >= MAX_ROLLOUTS:
+        if release is None or release.retired:
             return
+        if not self._open(name, self.baseline, tick, announced=False):
+            self.ignored_records += records
+
+    def _open(self, candidate: str, baseline: str, tick: int, *, announced: bool) -> bool:
+        if len(self.rollouts) >= MAX_ROLLOUTS:
+            return False
         identity = "\0".join((self.environment, self.service, baseline, candidate, str(tick)))
         self.rollouts[candidate] = Rollout(
             id=blake2b(identity.encode(), digest_size=8).hexdigest(),
@@ -172,6 +191,7 @@ class ReleaseTracker(msgspec.Struct):
             opened=tick,
             announced=announced,
         )
+        return True
 
     def _close(self, tick: int, policy: Policy) -> list[Rollout]:
         ended: list[Rollout] = []
@@ -195,18 +215,39 @@ class ReleaseTracker(msgspec.Struct):
         return max(rollout.opened, release.last_tick) if release else rollout.opened
 
     def _promote(self, name: str) -> list[Rollout]:
+        if name == self.baseline:
+            # Said again, or inferred before: the rollouts beside it go on.
+            return []
+        opened = self.rollouts[name].opened if name in self.rollouts else None
         ended = self._end([name], Closing.PROMOTED)
-        ended += self._end(
-            [
-                rollout.candidate
-                for rollout in self.rollouts.values()
-                if rollout.baseline == self.baseline
-            ],
-            Closing.SUPERSEDED,
-        )
+        ended += self._supersede(opened)
         if self.baseline in self.releases:
             self.releases[self.baseline].retired = True
-        self.baseline = name
+        self.previous, self.baseline = self.baseline, name
+        return ended
+
+    def _go_back(self, baseline: str) -> list[Rollout]:
+        """The baseline was rolled back; without a name, to the one before it."""
+        baseline = baseline or self.previous
+        if not baseline or baseline == self.baseline:
+            return []
+        ended = self._end([baseline], Closing.PROMOTED)
+        ended += self._supersede(None)
+        for name, retired in ((self.baseline, True), (baseline, False)):
+            if name in self.releases:
+                self.releases[name].retired = retired
+        self.previous, self.baseline = "", baseline
+        return ended
+
+    def _supersede(self, promoted: int | None) -> list[Rollout]:
+        """End the rollouts beside a baseline that gives way to a release opened at a tick."""
+        beside = [each for each in self.rollouts.values() if each.baseline == self.baseline]
+        ended = self._end([each.candidate for each in beside], Closing.SUPERSEDED)
+        for rollout in ended:
+            release = self.releases.get(rollout.candidate)
+            older = promoted is not None and rollout.opened < promoted
+            if release is not None and not older and not rollout.halted:
+                release.retired = False
         return ended
 
     def _end(self, candidates: list[str], closing: Closing) -> list[Rollout]:
