@@ -24,6 +24,9 @@ POOL_WEIGHT = 20.0
 #: Names the errors of all fingerprints together among the fingerprints.
 TOTAL = ""
 
+#: Histories kept of one service: those of the most errors.
+MAX_HISTORIES = 2_000
+
 #: Below this a history is forgotten.
 _NEGLIGIBLE = 1e-3
 
@@ -63,6 +66,10 @@ class Dispersion(msgspec.Struct):
         for group, count in counts.items():
             self.histories.setdefault(group, History()).last = count
         self.last_exposure = exposure
+        excess = len(self.histories) - MAX_HISTORIES
+        if excess > 0:
+            for group in sorted(self.histories, key=self._weight)[:excess]:
+                del self.histories[group]
 
     def of(self, groups: list[str]) -> list[float]:
         """φ of each fingerprint, at least 1; the pool's for one that was never seen.
@@ -82,6 +89,10 @@ class Dispersion(msgspec.Struct):
             1.0,
             (squares + PRIOR_WEIGHT * PRIOR_DISPERSION) / (expected + PRIOR_WEIGHT),
         )
+
+    def _weight(self, group: str) -> tuple[bool, float, float, str]:
+        history = self.histories[group]
+        return group == TOTAL, history.expected, history.last, group
 
     @staticmethod
     def _shrunk(history: History | None, pool: float) -> float:
