@@ -15,7 +15,7 @@ import numpy as np
 from streamwatch.counts import CountsBatch, EngineInput, Watermarks, service_key
 from streamwatch.detect.groups import ServiceGroups
 from streamwatch.detect.service import ServiceState
-from streamwatch.errors import StreamwatchError
+from streamwatch.errors import InvalidMessage, StreamwatchError
 from streamwatch.policy import Policies, Policy
 from streamwatch.rollouts import ReleaseTracker
 from streamwatch.ticks import NEVER, EventClock
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamwatch.signals.envelope import Signal
 
 #: Version of the saved rows, their first byte.
-SNAPSHOT_VERSION = b"\x01"
+SNAPSHOT_VERSION = b"\x02"
 
 CLOCK_ROW = "clock"
 _SERVICE_ROW = "service|"
@@ -89,14 +89,20 @@ class Engine:
             none.
 
         Raises:
-            InvalidMessage: a batch overlaps in part with what was applied before.
+            InvalidMessage: a batch overlaps in part with what was applied before, or a number in a
+                message is absurd.
         """
         if isinstance(message, Watermarks):
             return self._advance(message)
         key = message.key
         service = self._service(message.environment, message.service)
         if isinstance(message, CountsBatch):
-            if service.take(message):
+            try:
+                taken = service.take(message)
+            except InvalidMessage:
+                self._changed[key] = None
+                raise
+            if taken:
                 self._groups[key].define(message.definitions)
                 self._changed[key] = None
         elif service.announce(message):

@@ -13,6 +13,7 @@ class ArmTick(msgspec.Struct):
         requests: those that stand for a request.
         mature_records: records of instances past their warm-up.
         mature_requests: requests of instances past their warm-up.
+        mature_errors: error records of instances past their warm-up, every repeat.
         errors: error records by fingerprint.
         counted: errors by fingerprint that enter the test: first occurrences per client, of
             instances past their warm-up.
@@ -25,6 +26,7 @@ class ArmTick(msgspec.Struct):
     requests: int = 0
     mature_records: int = 0
     mature_requests: int = 0
+    mature_errors: int = 0
     errors: dict[str, int] = {}
     counted: dict[str, float] = {}
     raw: set[str] = set()

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 BASELINE, CANDIDATE = 0, 1
 
 #: Crash bypass: the last seconds looked at, the least exposure of the candidate in them, the share
-#: of it that must fail, the share of the baseline that may, and how many clients must be hit, where
-#: clients are known: one client that keeps retrying is no crash.
+#: of it that must fail, the share of the baseline that may, of at least the same exposure, and how
+#: many clients must be hit, where clients are known: one client that keeps retrying is no crash.
 CRASH_SECONDS = 10
 CRASH_EXPOSURE = 20
 CRASH_CANDIDATE = 0.5
@@ -93,6 +93,8 @@ class Judge(msgspec.Struct):
         exposure: records and requests of each arm in the open window, past warm-up: [arm][unit].
         tested_exposure: the same in all folded windows.
         tested_errors: counted errors of each arm in all folded windows.
+        raw_errors: error records of each arm in the open window, past warm-up: every repeat.
+        tested_raw_errors: the same in all folded windows.
         totals: by fingerprint.
         records: log records of each arm, warm-up included.
         requests: request records of each arm, warm-up included.
@@ -112,6 +114,8 @@ class Judge(msgspec.Struct):
     exposure: Floats
     tested_exposure: Floats
     tested_errors: Floats
+    raw_errors: Floats
+    tested_raw_errors: Floats
     e_cells: Floats
     windows: int = 0
     step_ups: int = 0
@@ -142,6 +146,8 @@ class Judge(msgspec.Struct):
             exposure=np.zeros((2, 2)),
             tested_exposure=np.zeros((2, 2)),
             tested_errors=np.zeros(2),
+            raw_errors=np.zeros(2),
+            tested_raw_errors=np.zeros(2),
             e_cells=np.zeros(len(known)),
         )
 
@@ -194,7 +200,27 @@ class Judge(msgspec.Struct):
 
     def good(self, policy: Policy) -> bool:
         """Whether the candidate was shown to be good and nothing now speaks against it."""
-        return self.good_greatest >= 1 / policy.miss_probability and self.e_value < SMALL_E
+        return (
+            self.good_greatest >= 1 / policy.miss_probability
+            and self.e_value < SMALL_E
+            and not self.repeats_more(policy)
+        )
+
+    def repeats_more(self, policy: Policy) -> bool:
+        """Whether the candidate's error records, every repeat counted, are unacceptably many.
+
+        The test counts a client once in a while however often it fails, so that a retry storm
+        halts nothing. But what fails again and again for few clients was not shown to be good.
+        """
+        errors = self.tested_raw_errors + self.raw_errors
+        exposure = self._exposed(self.tested_exposure + self.exposure, errors, policy)
+        if exposure.min() <= 0:
+            return False
+        rates = errors / exposure
+        return bool(
+            rates[CANDIDATE] >= policy.negligible_error_rate
+            and rates[CANDIDATE] >= policy.unacceptable_ratio * rates[BASELINE]
+        )
 
     def visible_ratio(self, dispersion: Dispersion, policy: Policy) -> float | None:
         """Smallest ratio that the traffic so far would be expected to have shown."""
@@ -261,6 +287,7 @@ class Judge(msgspec.Struct):
             self.records[arm] += side.records
             self.requests[arm] += side.requests
             self.exposure[arm] += side.mature_records, side.mature_requests
+            self.raw_errors[arm] += side.mature_errors
         for group in sorted(baseline.errors.keys() | candidate.errors.keys()):
             totals = self.totals.get(group)
             appeared = group not in self.cells.index
@@ -307,8 +334,17 @@ class Judge(msgspec.Struct):
         known.sort(key=lambda item: (-counts[item[0]].baseline, item[1]))
         return {name: row for name, row in known if not counts[name].candidate}
 
+    def _exposed(self, exposure: Floats, errors: Floats, policy: Policy) -> Floats:
+        """Exposure of each arm, in the unit of the policy.
+
+        A release that fails before it logs any request has served what failed, at the least:
+        without this it would have no exposure, and nothing that it does would count.
+        """
+        known = exposure[:, self.unit(policy)]
+        return np.where(known > 0, known, errors)
+
     def _window_share(self, policy: Policy) -> float:
-        exposure = self.exposure[:, self.unit(policy)]
+        exposure = self._exposed(self.exposure, self.raw_errors, policy)
         total = float(exposure.sum())
         share = float(exposure[CANDIDATE]) / total if total > 0 else 0.0
         if total > 0:
@@ -329,7 +365,8 @@ class Judge(msgspec.Struct):
         return (
             exposure >= CRASH_EXPOSURE
             and sum(tick.failing for tick in self.recent) >= CRASH_CANDIDATE * exposure
-            and base_exposure > 0
+            # Fewer could be free of errors by chance while both fail alike.
+            and base_exposure >= CRASH_EXPOSURE
             and sum(t.baseline_failing for t in self.recent) <= CRASH_BASELINE * base_exposure
             and (len(clients) >= CRASH_CLIENTS or any(tick.anonymous for tick in self.recent))
         )
@@ -358,17 +395,19 @@ class Judge(msgspec.Struct):
             self.support += log_support(x, n, share, scale)
             self.tested_errors += n - x, x
             self.tested_exposure += self.exposure
+            self.tested_raw_errors += self.raw_errors
             self.windows += 1
-            self._add_quiet(x, total_phi, policy)
+            self._add_quiet(total_phi, policy)
             self.cells.close_window(evidence, mass)
         else:
             # One arm alone says nothing of the other: the window is left out of the comparison.
             self.cells.skip_window()
-        self.exposure = np.zeros((2, 2))
+        self.exposure, self.raw_errors = np.zeros((2, 2)), np.zeros(2)
         best = max(float(self.mirrored.mean()), float(np.exp(np.minimum(self.quiet, 50)).mean()))
         self.good_greatest = max(self.good_greatest, best)
 
-    def _add_quiet(self, errors: float, total_phi: float, policy: Policy) -> None:
+    def _add_quiet(self, total_phi: float, policy: Policy) -> None:
+        errors = self.raw_errors[CANDIDATE]
         expected = policy.negligible_error_rate * self.exposure[CANDIDATE, self.unit(policy)]
         gain = errors * np.log(QUIET_FRACTIONS) + expected * (1 - QUIET_FRACTIONS)
         self.quiet += np.minimum(gain / total_phi, policy.window_cap)

@@ -7,9 +7,17 @@ import heapq
 import msgspec
 
 from streamwatch.counts import CLIENTS_PER_ROW, CountsBatch
+from streamwatch.errors import InvalidMessage, Reason
 
 #: Reason under which records are counted whose tick was already evaluated.
 LATE = "late"
+
+#: Ticks from here on are not seconds since the epoch: the year 2100.
+END_OF_TIME = 4_102_444_800
+
+#: No row counts to so much; sums of rows must fit the saved state's 64 bits.
+MAX_COUNT = 1 << 40
+_CLIENT_HASHES = 1 << 48
 
 
 class PendingTick(msgspec.Struct):
@@ -24,6 +32,40 @@ class PendingTick(msgspec.Struct):
     exposure: dict[tuple[str, str], tuple[int, int]] = {}
     errors: dict[tuple[str, str, str], tuple[int, list[int]]] = {}
     dropped: dict[str, int] = {}
+
+
+def check_tick(tick: int) -> None:
+    """Refuse a tick that never comes: it would wait forever.
+
+    Raises:
+        InvalidMessage: the tick is before the epoch or after `END_OF_TIME`.
+    """
+    if not 0 <= tick < END_OF_TIME:
+        raise InvalidMessage(
+            Reason.ABSURD_TIMESTAMP, f"tick {tick} is not a time in seconds since the epoch"
+        )
+
+
+def check_numbers(batch: CountsBatch) -> None:
+    """Refuse a batch with numbers that no counting makes, before anything of it is applied.
+
+    Raises:
+        InvalidMessage: a tick, a count or a client's hash is out of its range.
+    """
+    for table in (batch.exposure, batch.errors, batch.dropped):
+        for tick in (min(table.tick, default=0), max(table.tick, default=0)):
+            check_tick(tick)
+    counts = (
+        batch.exposure.records,
+        batch.exposure.requests,
+        batch.errors.count,
+        batch.dropped.count,
+    )
+    if max((max(column, default=0) for column in counts), default=0) >= MAX_COUNT:
+        raise InvalidMessage(Reason.WRONG_TYPE, f"{batch.key}: a count of {MAX_COUNT} or more")
+    for clients in batch.errors.clients:
+        if clients and not 0 <= min(clients) <= max(clients) < _CLIENT_HASHES:
+            raise InvalidMessage(Reason.WRONG_TYPE, f"{batch.key}: a client hash beyond 48 bits")
 
 
 def fill(pending: dict[int, PendingTick], batch: CountsBatch, closed: int) -> None:

@@ -248,17 +248,22 @@ def _reason(
         return f"{rollout.candidate} is no worse than {rollout.baseline}{shown}"
     if health.problems:
         return f"not decided: {'; '.join(health.problems)}"
+    if judge.repeats_more(policy) and judge.good_greatest >= 1 / policy.miss_probability:
+        return (
+            f"not decided: {rollout.candidate} fails far more often than {rollout.baseline}, again "
+            f"and again for few clients{_interval(evidence)}"
+        )
     if not judge.windows:
         return (
             f"not decided: {rollout.candidate} has no instance older than "
             f"{policy.warm_up_seconds} s beside {rollout.baseline}"
         )
+    shown = ""
     if missing and missing.visible_ratio:
-        return (
-            f"not decided: {rollout.candidate} has had too little traffic to show a ratio below "
-            f"{missing.visible_ratio:.2g}{_interval(evidence)}"
-        )
-    return f"not decided: {rollout.candidate} has had too little traffic{_interval(evidence)}"
+        shown = f" to show a ratio below {missing.visible_ratio:.2g}"
+    return (
+        f"not decided: {rollout.candidate} has had too little traffic{shown}{_interval(evidence)}"
+    )
 
 
 def _failed_reason(rollout: Rollout, judge: Judge, evidence: Evidence) -> str:

@@ -11,7 +11,7 @@ from streamwatch.detect.arms import ArmTick
 from streamwatch.detect.clients import RecentClients
 from streamwatch.detect.dispersion import Dispersion
 from streamwatch.detect.judge import Judge
-from streamwatch.detect.pending import PendingTick, fill
+from streamwatch.detect.pending import MAX_COUNT, PendingTick, check_numbers, check_tick, fill
 from streamwatch.detect.report import first_deploy_verdict, halt_signal, make_verdict
 from streamwatch.detect.verdict import Health, Status, Verdict
 from streamwatch.errors import InvalidMessage, Reason
@@ -29,6 +29,9 @@ INSTANCE_SECONDS = 3_600
 
 #: Deployment event ids remembered, so that a repeated event is ignored.
 MAX_EVENT_IDS = 64
+
+#: Reason under which records are counted of releases that are too many to be judged.
+UNJUDGED = "too_many_releases"
 
 #: More of the input than this missing, and no verdict may say `Successful`.
 TOLERATED_LOSS = 0.01
@@ -106,19 +109,22 @@ class ServiceState(msgspec.Struct):
         """Add a batch to the pending ticks; False when it was applied before.
 
         Raises:
-            InvalidMessage: the batch was applied in part, which no correct ingest can cause.
+            InvalidMessage: the batch was applied in part, which no correct ingest can cause, or
+                holds numbers that nothing can count to.
         """
         repeated = [
             source.last_offset <= self.applied.get(source.name, -1) for source in batch.sources
         ]
         if batch.sources and all(repeated):
             return False
-        if any(
-            source.first_offset <= self.applied.get(source.name, -1) for source in batch.sources
-        ):
-            raise InvalidMessage(
-                Reason.OVERLAPPING_OFFSETS, f"{batch.key}: offsets were applied in part"
-            )
+        try:
+            check_numbers(batch)
+            self._check_offsets(batch)
+        except InvalidMessage as error:
+            # What is refused is missing from every verdict that is still to come.
+            lost = min(max(sum(batch.exposure.records), 1), MAX_COUNT)
+            self.dropped[error.reason] = self.dropped.get(error.reason, 0) + lost
+            raise
         for source in batch.sources:
             self.applied[source.name] = source.last_offset
             if source.topic not in self.topics:
@@ -126,8 +132,20 @@ class ServiceState(msgspec.Struct):
         fill(self.pending, batch, self.closed)
         return True
 
+    def _check_offsets(self, batch: CountsBatch) -> None:
+        for source in batch.sources:
+            if source.first_offset <= self.applied.get(source.name, -1):
+                raise InvalidMessage(
+                    Reason.OVERLAPPING_OFFSETS, f"{batch.key}: offsets were applied in part"
+                )
+
     def announce(self, event: DeploymentEvent) -> bool:
-        """Keep a deployment event until its tick is complete; False when its id was seen."""
+        """Keep a deployment event until its tick is complete; False when its id was seen.
+
+        Raises:
+            InvalidMessage: the event's tick is not in seconds, or absurd.
+        """
+        check_tick(event.tick)
         if event.id in self.event_ids:
             return False
         self.event_ids = [*self.event_ids, event.id][-MAX_EVENT_IDS:]
@@ -146,18 +164,22 @@ class ServiceState(msgspec.Struct):
             every: event seconds after which an unchanged verdict is given again.
         """
         out: list[Verdict | Signal] = []
-        while (tick := self._next(closed)) is not None:
+        waiting = {tick for tick in self.pending if tick <= closed}
+        waiting |= {max(event.tick, self.closed + 1) for event in self.events}
+        latest_first = sorted(waiting, reverse=True)
+        while self.closed < closed:
+            while latest_first and latest_first[-1] <= self.closed:
+                latest_first.pop()
+            if self.cases:
+                tick = self.closed + 1
+            elif latest_first and latest_first[-1] <= closed:
+                # Without a rollout silence says nothing, so empty ticks are passed over.
+                tick = latest_first.pop()
+            else:
+                break
             out += self._close(tick, groups, policy, every)
             self.closed = tick
         return out
-
-    def _next(self, closed: int) -> int | None:
-        if self.cases and self.closed < closed:
-            return self.closed + 1
-        # Without a rollout silence says nothing, so empty ticks are passed over.
-        waiting = [tick for tick in self.pending if self.closed < tick <= closed]
-        waiting += [max(e.tick, self.closed + 1) for e in self.events if e.tick <= closed]
-        return min((tick for tick in waiting if tick <= closed), default=None)
 
     def _close(
         self, tick: int, groups: ServiceGroups, policy: Policy, every: int
@@ -166,15 +188,18 @@ class ServiceState(msgspec.Struct):
         for reason, count in pending.dropped.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + count
         arms = self._arms(tick, pending, groups, policy)
-        ended = self._roll(tick, arms, groups, policy)
+        ended = self._roll(tick, arms, policy)
+        # Before others begin: a release that is tried again in the same tick is judged afresh.
+        cases = [self.cases.pop(rollout.candidate, None) for rollout in ended]
+        self._begin(tick, groups, policy)
         self._learn(tick, arms, policy)
-        out: list[Verdict | Signal] = []
+        out: list[Verdict | Signal] = [
+            msgspec.structs.replace(case.verdict, open=False, tick=tick)
+            for case in cases
+            if case is not None and case.verdict is not None
+        ]
         for candidate, rollout in list(self.tracker.rollouts.items()):
             out += self._judge(tick, candidate, rollout, arms, groups, policy, every)
-        for rollout in ended:
-            case = self.cases.pop(rollout.candidate, None)
-            if case is not None and case.verdict is not None:
-                out.append(msgspec.structs.replace(case.verdict, open=False, tick=tick))
         if self.tracker.baseline and not self.introduced:
             self.introduced = True
             out.append(
@@ -206,6 +231,8 @@ class ServiceState(msgspec.Struct):
         for (release, name, shape), (count, clients) in sorted(pending.errors.items()):
             arm = arms.setdefault(release, ArmTick())
             group = groups.resolve(shape, tick, release)
+            if (release, name) in mature:
+                arm.mature_errors += count
             arm.errors[group] = arm.errors.get(group, 0) + count
             arm.clients.setdefault(group, set()).update(clients or [None])
             if (release, name) not in mature:
@@ -228,23 +255,30 @@ class ServiceState(msgspec.Struct):
         instance.last_tick = tick
         return tick - instance.first_tick
 
-    def _roll(
-        self, tick: int, arms: dict[str, ArmTick], groups: ServiceGroups, policy: Policy
-    ) -> list[Rollout]:
+    def _roll(self, tick: int, arms: dict[str, ArmTick], policy: Policy) -> list[Rollout]:
         ended: list[Rollout] = []
         due = [event for event in self.events if event.tick <= tick]
         self.events = [event for event in self.events if event.tick > tick]
-        for event in sorted(due, key=lambda event: (event.tick, event.id)):
+        # Of one second, in the order they were told in: "aborted, started" is a second attempt.
+        for event in sorted(due, key=lambda event: event.tick):
             ended += self.tracker.apply(event)
+        unjudged = self.tracker.ignored_records
         records = {release: arm.records for release, arm in arms.items()}
         ended += self.tracker.observe(tick, records, policy)
+        unjudged = self.tracker.ignored_records - unjudged
+        if unjudged:
+            self.dropped[UNJUDGED] = self.dropped.get(UNJUDGED, 0) + unjudged
+        for release in self.instances.keys() - self.tracker.releases.keys():
+            del self.instances[release]
+        if tick % 60 == 0:
+            self._forget(tick)
+        return ended
+
+    def _begin(self, tick: int, groups: ServiceGroups, policy: Policy) -> None:
         for candidate, rollout in self.tracker.rollouts.items():
             if candidate not in self.cases:
                 judge = Judge.of(groups.known_in(rollout.baseline, tick), policy)
                 self.cases[candidate] = Case(judge, dict(self.dropped), self.records)
-        if tick % 60 == 0:
-            self._forget(tick)
-        return ended
 
     def _learn(self, tick: int, arms: dict[str, ArmTick], policy: Policy) -> None:
         window = tick // policy.window_seconds
@@ -334,8 +368,6 @@ class ServiceState(msgspec.Struct):
             problems.append(f"{groups.evicted} shapes could not be grouped for want of room")
         if case is not None and case.judge.cells.overflow:
             problems.append("more different errors than can be tested one by one")
-        if self.tracker.ignored_records:
-            problems.append("more releases at once than can be told apart")
         return Health(watermark=tick, dropped=dropped, problems=problems)
 
     def _forget(self, tick: int) -> None:

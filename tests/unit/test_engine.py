@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
-from streamwatch.counts import DeploymentEvent, EngineInput, decode, encode
+from streamwatch.counts import CountsBatch, DeploymentEvent, EngineInput, decode, encode
 from streamwatch.detect.verdict import Status, Verdict
 from streamwatch.engine import Engine
 from streamwatch.errors import InvalidMessage, StreamwatchError
@@ -173,6 +175,98 @@ def test_partly_applied_batch_is_refused() -> None:
     engine.feed(batch(0, 9, [(START, "1.0", "a", 1, 1)]))
     with pytest.raises(InvalidMessage, match="in part"):
         engine.feed(batch(5, 12, [(START, "1.0", "a", 1, 1)]))
+
+
+def test_refused_batch_forbids_a_pass_and_says_so() -> None:
+    messages = list(stream([BASE, canary()], 900))
+    engine = Engine()
+    verdicts: list[Verdict] = []
+    for number, message in enumerate(messages):
+        if number == 600:
+            rows = [(START + 299, "1.1", "1.1-0", 9_000, 9_000)]
+            with pytest.raises(InvalidMessage):
+                engine.feed(batch(0, 900, rows))
+        verdicts += [out for out in engine.feed(message) if isinstance(out, Verdict)]
+    verdict = last(verdicts, "1.1")
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "overlapping_offsets" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        batch(0, 0, [(START, "1.0", "a", 10**30, 1)]),
+        batch(0, 0, [(START, "1.0", "a", 2**63, 1)]),
+        batch(0, 0, [(START * 1000, "1.0", "a", 1, 1)]),
+        batch(0, 0, [(-START, "1.0", "a", 1, 1)]),
+        batch(0, 0, errors=[(START, "1.0", "a", "Boom", 1, [-1] * 16)]),
+        batch(0, 0, errors=[(START, "1.0", "a", "Boom", 1, [2**70])]),
+        batch(0, 0, dropped=[(START * 1000, "late", 1)]),
+        DeploymentEvent("e", "started", START * 1000, "production", "shop", "1.1"),
+    ],
+)
+def test_absurd_numbers_are_refused_and_harm_nothing(
+    absurd: CountsBatch | DeploymentEvent,
+) -> None:
+    engine = Engine()
+    with pytest.raises(InvalidMessage):
+        engine.feed(absurd)
+    engine.feed(batch(1, 1, [(START, "1.0", "a", 1, 1)]))
+    engine.feed(watermarks(START + 10))
+    rows = engine.take_changed_rows()
+    assert max(map(len, rows.values())) < 2_000
+
+
+def test_release_tried_again_in_the_second_it_was_aborted_is_judged_afresh() -> None:
+    messages = list(stream([BASE, canary(Boom=0.004)], 300))
+    place = ("production", "shop", "1.1")
+    again = [
+        DeploymentEvent("2", "aborted", START + 200, *place),
+        DeploymentEvent("1", "started", START + 200, *place),
+    ]
+    verdicts, _ = judge([*messages[:398], *again, *messages[398:]])
+    mine = [verdict for verdict in verdicts if verdict.release == "1.1"]
+    first, second = sorted({v.rollout for v in mine}, key=[v.rollout for v in mine].index)
+    closed = [verdict for verdict in mine if not verdict.open]
+    assert [(verdict.rollout, verdict.tick) for verdict in closed] == [(first, START + 200)]
+    fresh = [verdict for verdict in mine if verdict.rollout == second]
+    assert fresh[0].blast_radius.since_tick == START + 200
+    assert fresh[0].blast_radius.records < 100
+
+
+def test_names_of_releases_are_not_remembered_without_bound() -> None:
+    engine = Engine()
+    engine.feed(batch(0, 0, [(START, "1.0", "a", 100, 100)]))
+    sizes = []
+    for second in range(1, 59):
+        tick = START + second
+        rows = [(tick, f"noise-{second}-{n}", "a", 1, 1) for n in range(100)]
+        engine.feed(batch(second, second, [(tick, "1.0", "a", 100, 100), *rows]))
+        engine.feed(watermarks(tick + 10))
+        sizes.append(len(engine.take_changed_rows()["service|production|shop"]))
+    assert max(sizes) < 40_000
+
+
+def test_releases_that_are_too_many_to_be_judged_are_said() -> None:
+    crowd = [Arm(f"2.{n}", 5, BASE.errors, begin=60 + n) for n in range(10)]
+    verdicts, _ = judge(list(stream([BASE, *crowd], 400)))
+    verdict = last(verdicts, "2.0")
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "too_many_releases" in verdict.reason
+
+
+def test_a_long_backlog_is_evaluated_in_time_that_grows_with_its_length() -> None:
+    def seconds(ticks: int) -> float:
+        engine = Engine()
+        for first in range(0, ticks, 1_000):
+            rows = [(START + first + n, "1.0", "a", 1, 1) for n in range(1_000)]
+            engine.feed(batch(first, first + 999, rows))
+        begin = time.perf_counter()
+        engine.feed(watermarks(START + ticks + 10))
+        return time.perf_counter() - begin
+
+    # Quadratic work would make it 64 times as long.
+    assert seconds(16_000) < 25 * max(seconds(2_000), 0.02)
 
 
 def test_state_saved_after_any_message_continues_alike() -> None:
