@@ -42,6 +42,7 @@ class ServiceGroups:
         self._grouper = Grouper()
         self._catalogue = Catalogue(environment, service, GROUPING_CONFIG)
         self._definitions: dict[str, ShapeDefinition] = {}
+        self._resolved: set[str] = set()
 
     def define(self, definitions: Iterable[ShapeDefinition]) -> None:
         """Take in what shapes mean; of several definitions of one shape the first is kept."""
@@ -60,9 +61,13 @@ class ServiceGroups:
             group = self._grouper.assign(definition)
             for absorbed, survivor in self._grouper.take_aliases().items():
                 self._catalogue.merge(absorbed, survivor, self._grouper.template(survivor))
-        before = len(self._catalogue.changed)
+            if shape not in self._resolved:
+                # The order in which shapes first came decides which of them merge.
+                self._resolved.add(shape)
+                self.changed = True
+        before = self.entry(group)
         self._catalogue.see(group, definition, tick, release)
-        self.changed = self.changed or len(self._catalogue.changed) != before
+        self.changed = self.changed or self.entry(group) is not before
         return group
 
     def entry(self, group: str) -> CatalogueEntry | None:
