@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 from kafka.structs import OffsetAndMetadata
 
 if TYPE_CHECKING:
@@ -84,12 +84,7 @@ def subscribe(
         **settings,
     )
     try:
-        if group is None:
-            places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
-            consumer.assign(places)
-            consumer.seek_to_beginning()
-        else:
-            consumer.subscribe([topic])
+        consumer.subscribe([topic])
         yield from _signals(consumer, commit=group is not None, stop=stop)
     finally:
         consumer.close()

@@ -29,6 +29,7 @@ class _State(msgspec.Struct):
     grouper: dict[str, Any]
     catalogue: Catalogue
     definitions: dict[str, ShapeDefinition]
+    refused: int
 
 
 class ServiceGroups:
@@ -42,14 +43,19 @@ class ServiceGroups:
         self._grouper = Grouper()
         self._catalogue = Catalogue(environment, service, GROUPING_CONFIG)
         self._definitions: dict[str, ShapeDefinition] = {}
+        self._refused = 0
         self._resolved: set[str] = set()
 
     def define(self, definitions: Iterable[ShapeDefinition]) -> None:
         """Take in what shapes mean; of several definitions of one shape the first is kept."""
         for definition in definitions:
-            if definition.id not in self._definitions and len(self._definitions) < MAX_DEFINITIONS:
+            if definition.id in self._definitions:
+                continue
+            if len(self._definitions) >= MAX_DEFINITIONS:
+                self._refused += 1
+            else:
                 self._definitions[definition.id] = definition
-                self.changed = True
+            self.changed = True
 
     def resolve(self, shape: str, tick: int, release: str) -> str:
         """The fingerprint of a shape that was counted."""
@@ -97,12 +103,12 @@ class ServiceGroups:
 
     @property
     def evicted(self) -> int:
-        """Shapes that could not be grouped for want of room."""
-        return self._grouper.evicted
+        """How often a shape could not be kept for want of room."""
+        return self._grouper.evicted + self._refused
 
     def snapshot(self) -> bytes:
         """The whole state."""
-        state = _State(self._grouper.snapshot(), self._catalogue, self._definitions)
+        state = _State(self._grouper.snapshot(), self._catalogue, self._definitions, self._refused)
         return msgspec.msgpack.encode(state)
 
     @classmethod
@@ -113,4 +119,5 @@ class ServiceGroups:
         groups._grouper = Grouper.restore(state.grouper)
         groups._catalogue = state.catalogue
         groups._definitions = state.definitions
+        groups._refused = state.refused
         return groups

@@ -33,6 +33,9 @@ MAX_EVENT_IDS = 64
 #: Reason under which records are counted of releases that are too many to be judged.
 UNJUDGED = "too_many_releases"
 
+#: A candidate that logged nothing for so long may be dead: it is not called good meanwhile.
+SILENT_SECONDS = 60
+
 #: More of the input than this missing, and no verdict may say `Successful`.
 TOLERATED_LOSS = 0.01
 
@@ -315,6 +318,8 @@ class ServiceState(msgspec.Struct):
         )
         for name in self.instances.get(candidate, {}):
             case.instances.setdefault(name, tick)
+        release = self.tracker.releases.get(candidate)
+        silent = tick - max(rollout.opened, release.last_tick if release else 0)
         failed = case.judge.failed(policy)
         if not failed and tick % every and not self._changed(case, policy):
             return []
@@ -323,7 +328,7 @@ class ServiceState(msgspec.Struct):
             self.tracker.service,
             rollout,
             case.judge,
-            self._health(tick, case.dropped, case.records, groups, case),
+            self._health(tick, case.dropped, case.records, groups, case, silent),
             groups,
             self.dispersion,
             len(case.instances),
@@ -352,6 +357,7 @@ class ServiceState(msgspec.Struct):
         records_before: int,
         groups: ServiceGroups,
         case: Case | None = None,
+        silent: int = 0,
     ) -> Health:
         dropped = {
             reason: count - dropped_before.get(reason, 0)
@@ -366,6 +372,8 @@ class ServiceState(msgspec.Struct):
                 problems.append(f"{share:.1%} of the records were left out: {reason}")
         if groups.evicted:
             problems.append(f"{groups.evicted} shapes could not be grouped for want of room")
+        if silent > SILENT_SECONDS:
+            problems.append(f"the candidate has logged nothing for {silent} s")
         if case is not None and case.judge.cells.overflow:
             problems.append("more different errors than can be tested one by one")
         return Health(watermark=tick, dropped=dropped, problems=problems)

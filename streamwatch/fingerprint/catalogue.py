@@ -125,8 +125,19 @@ class Catalogue(msgspec.Struct):
         old, new = self.entries.get(absorbed), self.entries.get(survivor)
         if old is not None:
             self._put(msgspec.structs.replace(old, alias_of=survivor))
-        if new is not None and new.template != template:
-            self._put(msgspec.structs.replace(new, template=template))
+        if new is None:
+            return
+        merged = msgspec.structs.replace(new, template=template)
+        if old is not None:
+            releases = [*(name for name in old.releases if name not in new.releases), *new.releases]
+            merged = msgspec.structs.replace(
+                merged,
+                releases=releases[-MAX_RELEASES:],
+                first_tick=min(old.first_tick, new.first_tick),
+                last_tick=max(old.last_tick, new.last_tick),
+            )
+        if merged != new:
+            self._put(merged)
 
     def take_changed(self) -> list[CatalogueEntry]:
         """Entries to publish since the last call."""

@@ -147,6 +147,15 @@ def test_left_out_records_forbid_a_pass_and_say_so(reason: str) -> None:
     assert reason in verdict.reason
 
 
+def test_candidate_that_falls_silent_is_not_called_good_any_more() -> None:
+    arms = [Arm("1.0", 200), Arm("1.1", 100, begin=60, end=400)]
+    verdicts, _ = judge(list(stream(arms, 520)))
+    mine = {v.tick - START: v for v in verdicts if v.release == "1.1"}
+    assert mine[395].status is Status.SUCCESSFUL
+    assert mine[510].status is Status.INCONCLUSIVE
+    assert "logged nothing" in mine[510].reason
+
+
 def test_dry_run_says_so() -> None:
     _, signals = judge(list(stream([BASE, canary(Boom=0.2)], 300)), Policy(dry_run=True))
     assert signals[0].dry_run
