@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import truth
 import yaml
-import zstandard
+from backports import zstd
 from build import HERE, Build, build
 from shipper import Shipper
 
@@ -293,7 +293,7 @@ def main() -> None:
     facts = describe(scenario, messages, steps)
     text = "".join(json.dumps(message, ensure_ascii=False) + "\n" for message in messages)
     capture = arguments.out / f"{scenario.file}.jsonl.zst"
-    capture.write_bytes(zstandard.ZstdCompressor(level=19).compress(text.encode("utf-8")))
+    capture.write_bytes(zstd.compress(text.encode("utf-8"), 19))
     (arguments.out / f"{scenario.file}.truth.yaml").write_text(
         yaml.safe_dump(facts, sort_keys=False, allow_unicode=True), encoding="utf-8"
     )
