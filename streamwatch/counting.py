@@ -99,6 +99,9 @@ class Combiner:
         self._max_future = limits.max_future_seconds * _NANOSECONDS
         self._max_age = limits.max_age_seconds * _NANOSECONDS
         self._max_cells = limits.max_cells
+        # Bounds of the timestamps in messages of one Kafka timestamp, which many in a row share.
+        self._written: int | None = None
+        self._earliest, self._latest, self._newest = _EARLIEST, _LATEST, _LATEST_TICK
         self._sources: dict[tuple[str, int], Source] = {}
         self._series: dict[tuple[str, str, str, str], Series] = {}
         self._services: dict[tuple[str, str], ServiceTally] = {}
@@ -131,12 +134,9 @@ class Combiner:
         if source.first < 0:
             source.first = offset
         source.last = offset
-        earliest, latest, newest = _EARLIEST, _LATEST, _LATEST_TICK
-        if timestamp_ms is not None:
-            newest = timestamp_ms // 1000
-            written = timestamp_ms * 1_000_000
-            earliest = max(earliest, written - self._max_age)
-            latest = min(latest, written + self._max_future)
+        if timestamp_ms != self._written:
+            self._set_bounds(timestamp_ms)
+        earliest, latest = self._earliest, self._latest
         rejected: list[InvalidMessage] = []
         for record in records:
             timestamp = record.timestamp_ns
@@ -146,7 +146,7 @@ class Combiner:
             tick = timestamp // _NANOSECONDS
             if tick > source.watermark:
                 # A clock that runs ahead must not make everybody else's records late.
-                source.watermark = max(source.watermark, min(tick, newest))
+                source.watermark = max(source.watermark, min(tick, self._newest))
             elif tick < source.watermark - self._lateness:
                 self._drop(record, source, source.watermark, LATE)
                 continue
@@ -204,6 +204,15 @@ class Combiner:
     def forget(self, topic: str, partition: int) -> None:
         """Let go of a partition. What was counted of it must have been drained or rolled back."""
         self._sources.pop((topic, partition), None)
+
+    def _set_bounds(self, timestamp_ms: int | None) -> None:
+        self._written = timestamp_ms
+        self._earliest, self._latest, self._newest = _EARLIEST, _LATEST, _LATEST_TICK
+        if timestamp_ms is not None:
+            self._newest = timestamp_ms // 1000
+            written = timestamp_ms * 1_000_000
+            self._earliest = max(_EARLIEST, written - self._max_age)
+            self._latest = min(_LATEST, written + self._max_future)
 
     def _let_go(self) -> None:
         for source in self._sources.values():

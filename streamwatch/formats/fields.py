@@ -53,6 +53,8 @@ class TimestampReader:
 
     def __init__(self) -> None:
         self._seconds: dict[str, int] = {}
+        self._last = "none yet"
+        self._last_ns = 0
 
     def read(self, value: Any, field: str) -> int:
         """Read a timestamp.
@@ -69,24 +71,27 @@ class TimestampReader:
             InvalidMessage: it is none of these.
         """
         if type(value) is str:
-            return self._text(value, field)
+            return self.read_text(value, field)
         if type(value) is int or type(value) is float:
             return _number(value)
         raise wrong_type(field, value, "a timestamp")
 
-    def _text(self, text: str, field: str) -> int:
-        seconds = self._seconds.get(text[:19])
-        if seconds is not None and text[19:20] == "." and text[-1] == "Z":
+    def read_text(self, text: str, field: str) -> int:
+        """Read a timestamp that is known to be text; otherwise like `read`."""
+        # Records come mostly in order of time, so mostly in the second of the one before.
+        if text.startswith(self._last) and text[-1] == "Z":
             digits, scale = text[20:-1], _SCALES.get(len(text))
             if scale is not None and digits.isdecimal():
-                return seconds * NANOSECONDS + int(digits) * scale
+                return self._last_ns + int(digits) * scale
         if _NUMBER.match(text):
             return _number(float(text) if "." in text else int(text))
+        seconds = self._seconds.get(text[:19])
         match = _REST.match(text[19:])
         if seconds is None:
             seconds = self._whole(text[:19])
         if match is None or seconds is None:
             raise wrong_type(field, text, "a timestamp")
+        self._last, self._last_ns = f"{text[:19]}.", seconds * NANOSECONDS
         fraction, sign, hours, minutes = match.groups()
         if sign:
             offset = int(hours) * 3600 + int(minutes) * 60

@@ -2,15 +2,18 @@
 
 There are two ways through. The reference way reads any value a path may lead to. The fast way is a
 msgspec type made for the layout seen so far: of all the keys that the mapping names, those that
-were seen with one plain type are declared with it, and those that were never seen are declared to
-be absent. A message that does not fit goes the reference way, which then widens the layout. A
-layout only ever widens, so that happens a few times per topic, and a record does not depend on
-which way it came or on what was seen before it.
+were always seen with one plain type are required, those that were never seen are declared to be
+absent, and those that would come after a required one are left out. A message that does not fit
+goes the reference way, which then widens the layout. A layout only ever widens, so that happens a
+few times per topic, and a record does not depend on which way it came or on what came before it.
+
+msgspec looks each key up from where it found the last one, so the type has its fields in the order
+of the messages.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -26,7 +29,7 @@ from streamwatch.formats.fields import (
 from streamwatch.records import SEVERITY_INFO, LogRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from streamwatch.config import FieldMapping
 
@@ -36,6 +39,8 @@ _FREE_TEXT = ("message", "exception_message")
 #: What is known of a top-level key, from narrow to wide, and its declared type.
 _ABSENT, _TEXT, _PLAIN, _ANY = range(4)
 _TYPES: tuple[Any, ...] = (None, str | None, str | int | float | None, Any)
+_Filled = Annotated[str, msgspec.Meta(min_length=1)]
+_REQUIRED: dict[int, Any] = {_TEXT: _Filled, _PLAIN: _Filled | int | float}
 
 #: Level texts and numbers whose severity a decoder remembers.
 _SEVERITY_CACHE = 1_000
@@ -72,9 +77,10 @@ class JsonDecoder:
             rename={attribute: root for root, attribute in self._attributes.items()},
         )
         self._decode_any = msgspec.json.Decoder(wide).decode
-        self._seen = dict.fromkeys(roots, _ABSENT)
+        self._seen = _Seen(roots)
         self._layout = _Layout(self._steps, self._seen)
         self._timestamps = TimestampReader()
+        self._read_text = self._timestamps.read_text
         self._severities: dict[str | float, int] = {}
 
     def decode(self, value: bytes) -> list[LogRecord]:
@@ -90,7 +96,10 @@ class JsonDecoder:
                 setattr(raw, target, self._value(target, raw, layout.attributes, steps))
             timestamp = raw.timestamp
             if timestamp and layout.timestamp_field:
-                timestamp = self._timestamps.read(timestamp, layout.timestamp_field)
+                if type(timestamp) is str:
+                    timestamp = self._read_text(timestamp, layout.timestamp_field)
+                else:
+                    timestamp = self._timestamps.read(timestamp, layout.timestamp_field)
             severity = raw.severity
             if severity and layout.severity_field:
                 severity = self._severities.get(severity) or self._severity(
@@ -117,7 +126,9 @@ class JsonDecoder:
 
     def _reference(self, value: bytes) -> LogRecord:
         raw = self._parse(value)
-        self._widen(raw)
+        values = {root: getattr(raw, name) for root, name in self._attributes.items()}
+        if self._seen.widen(values, value):
+            self._layout = _Layout(self._steps, self._seen)
         found = {
             target: self._value(target, raw, self._attributes, steps)
             for target, steps in self._steps.items()
@@ -139,20 +150,6 @@ class JsonDecoder:
                 return self._decode_any(repaired)
         except (ValueError, RecursionError) as error:
             raise InvalidMessage(Reason.UNDECODABLE, str(error)) from None
-
-    def _widen(self, raw: Any) -> None:
-        widened = False
-        for root, attribute in self._attributes.items():
-            value = getattr(raw, attribute)
-            if value is None:
-                continue
-            kind = type(value)
-            known = _TEXT if kind is str else _PLAIN if kind is int or kind is float else _ANY
-            if known > self._seen[root]:
-                self._seen[root] = known
-                widened = True
-        if widened:
-            self._layout = _Layout(self._steps, self._seen)
 
     def _value(
         self, target: str, raw: Any, attributes: Mapping[str, str], steps: tuple[_Step, ...]
@@ -181,6 +178,43 @@ class JsonDecoder:
         return severity
 
 
+class _Seen:
+    """What is known of each top-level key that the mapping names.
+
+    Attributes:
+        kinds: the widest kind of value seen.
+        optional: keys that some message did not have, or had empty.
+        order: keys in the order of the messages, as far as they were seen.
+    """
+
+    def __init__(self, roots: Iterable[str]) -> None:
+        self.kinds = dict.fromkeys(roots, _ABSENT)
+        self.optional: set[str] = set()
+        self.order: dict[str, None] = {}
+
+    def widen(self, values: Mapping[str, Any], message: bytes) -> bool:
+        """Take in the values of a message; True when that changes the layout."""
+        widened = False
+        for root, value in values.items():
+            kind = _kind(value)
+            if kind > self.kinds[root]:
+                self.kinds[root] = kind
+                widened = True
+            if (value is None or value == "") and root not in self.optional:
+                self.optional.add(root)
+                widened |= self.kinds[root] != _ABSENT
+        if widened:
+            self._learn_order(message)
+        return widened
+
+    def _learn_order(self, message: bytes) -> None:
+        try:
+            keys = msgspec.json.decode(message, type=dict[str, msgspec.Raw])
+        except (ValueError, RecursionError):
+            return  # It was repaired first; the order of such a message is not worth the trouble.
+        self.order |= dict.fromkeys(key for key in keys if key in self.kinds)
+
+
 class _Layout:
     """The msgspec type for what was seen of each key, with one attribute per target.
 
@@ -192,36 +226,58 @@ class _Layout:
         severity_field: the same of the severity.
     """
 
-    def __init__(self, all_steps: Mapping[str, tuple[_Step, ...]], seen: Mapping[str, int]) -> None:
+    def __init__(self, all_steps: Mapping[str, tuple[_Step, ...]], seen: _Seen) -> None:
         self.computed: list[tuple[str, tuple[_Step, ...]]] = []
         self.attributes: dict[str, str] = {}
+        required: set[str] = set()
+        needed: set[str] = set()
         for target, steps in all_steps.items():
-            live = tuple(step for step in steps if _may_hit(step, seen[step.root]))
-            if live and not self._claim(target, live, seen):
-                self.computed.append((target, live))
+            live = [step for step in steps if _may_hit(step, seen.kinds[step.root])]
+            sure = bool(live) and live[0].root not in seen.optional and not live[0].rest
+            if not live or not self._claim(target, live, seen, sure=sure):
+                needed.update(step.root for step in steps)
+                self.computed += [(target, tuple(live))] if live else []
+            elif sure:
+                required.add(live[0].root)
+                needed.update(step.root for step in steps[: steps.index(live[0]) + 1])
+            else:
+                needed.update(step.root for step in steps)
         self.timestamp_field = self._field_of("timestamp")
         self.severity_field = self._field_of("severity")
-        keys = {attribute: root for root, attribute in self.attributes.items()}
-        types = {attribute: _TYPES[seen[root]] for attribute, root in keys.items()}
-        for target in all_steps:
-            if target not in keys:
-                keys[target], types[target] = _unused(target, seen), None
-        for index, root in enumerate(seen):
-            if root not in self.attributes:
-                attribute = self.attributes[root] = f"key{index}"
-                keys[attribute], types[attribute] = root, _TYPES[seen[root]]
-        struct = msgspec.defstruct(
-            "Layout", [(name, types[name], None) for name in keys], rename=keys
-        )
-        self.decode = msgspec.json.Decoder(struct).decode
+        self.decode = self._decoder(all_steps, needed, required, seen)
 
-    def _claim(self, target: str, live: tuple[_Step, ...], seen: Mapping[str, int]) -> bool:
+    def _claim(self, target: str, live: list[_Step], seen: _Seen, *, sure: bool) -> bool:
+        """Let one key give the target as it is, where that is possible."""
         root = live[0].root
         widest = _PLAIN if target in _NUMERIC else _TEXT
-        if len(live) > 1 or live[0].rest or root in self.attributes or seen[root] > widest:
+        if len(live) > 1 and not sure:
+            return False
+        if live[0].rest or root in self.attributes or seen.kinds[root] > widest:
             return False
         self.attributes[root] = target
         return True
+
+    def _decoder(
+        self, targets: Iterable[str], needed: set[str], required: set[str], seen: _Seen
+    ) -> Callable[[bytes], Any]:
+        ranks = {root: rank for rank, root in enumerate(seen.order)}
+        roots = sorted(needed, key=lambda root: (ranks.get(root, len(ranks)), root))
+        fields: list[tuple[Any, ...]] = []
+        for index, root in enumerate(roots):
+            attribute = self.attributes.setdefault(root, f"key{index}")
+            kind = seen.kinds[root]
+            fields.append(
+                (attribute, _REQUIRED[kind])
+                if root in required
+                else (attribute, _TYPES[kind], None)
+            )
+        keys = {attribute: root for root, attribute in self.attributes.items()}
+        for target in targets:
+            if target not in keys:
+                keys[target] = _unused(target, seen.kinds)
+                fields.append((target, None, None))
+        struct = msgspec.defstruct("Layout", fields, rename=keys, kw_only=True, gc=False)
+        return msgspec.json.Decoder(struct).decode
 
     def _field_of(self, target: str) -> str:
         return next((root for root, name in self.attributes.items() if name == target), "")
@@ -239,6 +295,13 @@ def _steps(paths: tuple[str, ...]) -> tuple[_Step, ...]:
         if rest:
             steps.append(_Step(path, root, tuple(rest)))
     return tuple(steps)
+
+
+def _kind(value: Any) -> int:
+    if value is None:
+        return _ABSENT
+    kind = type(value)
+    return _TEXT if kind is str else _PLAIN if kind is int or kind is float else _ANY
 
 
 def _may_hit(step: _Step, known: int) -> bool:

@@ -73,7 +73,8 @@ class Intake:
         self.messages += 1
         self.message_bytes += len(value)
         try:
-            self._check_size(value)
+            if len(value) > self._longest:
+                raise self._too_large(value)
             records = self._decode[topic](value)
         except InvalidMessage as error:
             records = []
@@ -85,9 +86,8 @@ class Intake:
         if rejected:
             self._bury(rejected, topic, partition, offset, timestamp_ms, value, decoded=True)
 
-    def _check_size(self, value: bytes) -> None:
-        if len(value) > self._longest:
-            raise InvalidMessage(Reason.TOO_LARGE, f"{len(value)} bytes, over {self._longest}")
+    def _too_large(self, value: bytes) -> InvalidMessage:
+        return InvalidMessage(Reason.TOO_LARGE, f"{len(value)} bytes, over {self._longest}")
 
     def _bury(
         self,

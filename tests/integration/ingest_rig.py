@@ -50,14 +50,14 @@ class Rig:
         topics.create(self.config, sources=True)
 
     def produce(self, values: Iterable[tuple[int, bytes]]) -> None:
-        """Write (partition, value) pairs; Kafka's timestamps are at the records' time."""
+        """Write (partition, value) pairs."""
         # Idempotent, since a retry would otherwise change the order and make records late.
         settings = {"enable.idempotence": True, "linger.ms": 20}
         producer = Producer(settings | {"bootstrap.servers": self.config.kafka.bootstrap})
         for partition, value in values:
             while True:
                 try:
-                    producer.produce(self.logs, value, partition=partition, timestamp=TICK * 1000)
+                    producer.produce(self.logs, value, partition=partition)
                     break
                 except BufferError:
                     producer.poll(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import orjson
@@ -120,7 +121,8 @@ def test_dead_letters_say_what_is_wrong_and_where(kafka: RealKafka, topic_prefix
     for offset, (reason, value) in enumerate(bad.items(), 1):
         letter = letters[reason.value]
         assert (letter.topic, letter.partition, letter.offset) == (rig.logs, 2, offset)
-        assert letter.timestamp == TICK * 1000
+        assert letter.timestamp is not None
+        assert abs(letter.timestamp / 1000 - time.time()) < 60
         if reason is not Reason.UNDECODABLE:
             assert letter.value == value.decode()
     assert "service.name" in letters["wrong_type"].detail
