@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from streamwatch.detect.cells import WEIGHT_SERVICE, Cells, WindowEvidence
+from streamwatch.detect.crash import CrashWatch
 from streamwatch.detect.dispersion import TOTAL
 from streamwatch.detect.mixture import (
     MIRRORED_RATIOS,
@@ -32,15 +33,6 @@ if TYPE_CHECKING:
 
 BASELINE, CANDIDATE = 0, 1
 
-#: Crash bypass: the last seconds looked at, the least exposure of the candidate in them, the share
-#: of it that must fail, the share of the baseline that may, of at least the same exposure, and how
-#: many clients must be hit, where clients are known: one client that keeps retrying is no crash.
-CRASH_SECONDS = 10
-CRASH_EXPOSURE = 20
-CRASH_CANDIDATE = 0.5
-CRASH_BASELINE = 0.1
-CRASH_CLIENTS = 5
-
 #: A share this much above the last step's, in ratio and in difference, is a step up.
 STEP_RATIO, STEP_DIFFERENCE = 1.5, 0.03
 
@@ -57,26 +49,6 @@ class Totals(msgspec.Struct):
     baseline: int = 0
     candidate: int = 0
     since: int = 0
-
-
-class CrashTick(msgspec.Struct, frozen=True):
-    """What the crash bypass looks at, of one tick.
-
-    Attributes:
-        baseline_exposure: of the baseline, warm-up included, as are all of these.
-        baseline_failing: how much of it failed.
-        exposure: of the candidate.
-        failing: how much of it failed.
-        clients: who met the candidate's most frequent error, at most `CRASH_CLIENTS` of them.
-        anonymous: some of these errors named no client.
-    """
-
-    baseline_exposure: int
-    baseline_failing: int
-    exposure: int
-    failing: int
-    clients: list[int]
-    anonymous: bool
 
 
 class Judge(msgspec.Struct):
@@ -98,13 +70,12 @@ class Judge(msgspec.Struct):
         totals: by fingerprint.
         records: log records of each arm, warm-up included.
         requests: request records of each arm, warm-up included.
-        recent: the last ticks, newest last, for the crash bypass.
+        crash: whether the candidate fails outright.
         e_value: evidence at the last tick.
         e_greatest: greatest evidence at any tick.
         e_cells: evidence of each cell at the last tick.
         good_greatest: greatest evidence that the release is good.
         share: candidate's share of exposure in the last window that had any.
-        crashed: the crash bypass applied.
     """
 
     cells: Cells
@@ -123,12 +94,11 @@ class Judge(msgspec.Struct):
     totals: dict[str, Totals] = {}
     records: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     requests: list[int] = msgspec.field(default_factory=lambda: [0, 0])
-    recent: list[CrashTick] = []
+    crash: CrashWatch = msgspec.field(default_factory=CrashWatch)
     e_value: float = 0.0
     e_greatest: float = 0.0
     good_greatest: float = 0.0
     share: float = 0.0
-    crashed: bool = False
 
     @classmethod
     def of(cls, known: list[str], policy: Policy) -> Judge:
@@ -181,7 +151,8 @@ class Judge(msgspec.Struct):
         )
         self.e_value, self.e_cells = self.cells.e_values(evidence, mass)
         self.e_greatest = max(self.e_greatest, self.e_value)
-        self.crashed = self.crashed or (policy.crash_bypass and self._crashes())
+        if policy.crash_bypass:
+            self.crash.observe(baseline, candidate, self.unit(policy))
         if (tick + 1) % policy.window_seconds == 0:
             self._fold(window, dispersion.of([TOTAL])[0], evidence, mass, policy)
             if step_up:
@@ -196,7 +167,7 @@ class Judge(msgspec.Struct):
 
     def failed(self, policy: Policy) -> bool:
         """Whether the evidence against the candidate reached its threshold."""
-        return self.crashed or self.e_value >= 1 / policy.false_halt_probability
+        return self.crash.crashed or self.e_value >= 1 / policy.false_halt_probability
 
     def good(self, policy: Policy) -> bool:
         """Whether the candidate was shown to be good and nothing now speaks against it."""
@@ -313,18 +284,6 @@ class Judge(msgspec.Struct):
                 self.cells.caps[row] = policy.raw_window_cap
         if self.cells.renames.pairs:
             self.cells.renames.keep(set(self._missing().values()))
-        clients = candidate.clients.get(candidate.worst() or "", set())
-        self.recent = [
-            *self.recent[-(CRASH_SECONDS - 1) :],
-            CrashTick(
-                baseline_exposure=(baseline.records, baseline.requests)[self.unit(policy)],
-                baseline_failing=baseline.failing(),
-                exposure=(candidate.records, candidate.requests)[self.unit(policy)],
-                failing=candidate.failing(),
-                clients=sorted(client for client in clients if client is not None)[:CRASH_CLIENTS],
-                anonymous=None in clients,
-            ),
-        ]
 
     def _missing(self) -> dict[str, int]:
         """Known fingerprints that the candidate never made, the most frequent first, with rows."""
@@ -356,19 +315,6 @@ class Judge(msgspec.Struct):
             0.0 < share < 1.0
             and share > self.step_share * STEP_RATIO
             and share > self.step_share + STEP_DIFFERENCE
-        )
-
-    def _crashes(self) -> bool:
-        exposure = sum(tick.exposure for tick in self.recent)
-        base_exposure = sum(tick.baseline_exposure for tick in self.recent)
-        clients = {client for tick in self.recent for client in tick.clients}
-        return (
-            exposure >= CRASH_EXPOSURE
-            and sum(tick.failing for tick in self.recent) >= CRASH_CANDIDATE * exposure
-            # Fewer could be free of errors by chance while both fail alike.
-            and base_exposure >= CRASH_EXPOSURE
-            and sum(t.baseline_failing for t in self.recent) <= CRASH_BASELINE * base_exposure
-            and (len(clients) >= CRASH_CLIENTS or any(tick.anonymous for tick in self.recent))
         )
 
     def _fold(

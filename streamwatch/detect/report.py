@@ -170,7 +170,7 @@ def _evidence(
     low, high = judge.interval(dispersion, policy)
     rule = ""
     if judge.failed(policy):
-        rule = "crash-bypass" if judge.crashed else "sequential-test"
+        rule = "crash-bypass" if judge.crash.crashed else "sequential-test"
     ratio = judge.ratio(policy)
     return Evidence(
         e_value=_round(judge.e_value),
@@ -269,7 +269,7 @@ def _reason(
 def _failed_reason(rollout: Rollout, judge: Judge, evidence: Evidence) -> str:
     worst = evidence.fingerprints[0] if evidence.fingerprints else None
     parts = []
-    if judge.crashed:
+    if judge.crash.crashed:
         parts.append(f"at least half of what {rollout.candidate} served in the last 10 s failed")
     if worst is not None:
         name = worst.type or worst.template[:80]
