@@ -19,6 +19,10 @@ EXPOSURE = 20
 #: The share of the candidate's exposure that must fail, and of the baseline's that may.
 CANDIDATE_SHARE, BASELINE_SHARE = 0.5, 0.1
 
+#: Seconds of them in which the candidate must fail so: what fails outright keeps failing, a burst
+#: of errors does not.
+FAILING_SECONDS = 5
+
 #: Clients that must be hit, where clients are known: one that keeps retrying is no crash.
 CLIENTS = 5
 
@@ -77,12 +81,17 @@ class CrashWatch(msgspec.Struct):
     def _crashes(self) -> bool:
         exposure = sum(tick.exposure for tick in self.recent)
         baseline_exposure = sum(tick.baseline_exposure for tick in self.recent)
-        failing = sum(tick.failing for tick in self.recent)
+        failing = sum(min(tick.failing, tick.exposure) for tick in self.recent)
+        failing_seconds = sum(
+            tick.exposure > 0 and tick.failing >= CANDIDATE_SHARE * tick.exposure
+            for tick in self.recent
+        )
         baseline_failing = sum(tick.baseline_failing for tick in self.recent)
         clients = {client for tick in self.recent for client in tick.clients}
         return (
             min(exposure, baseline_exposure) >= EXPOSURE
             and failing >= CANDIDATE_SHARE * exposure
+            and failing_seconds >= FAILING_SECONDS
             and baseline_failing <= BASELINE_SHARE * baseline_exposure
             and (len(clients) >= CLIENTS or any(tick.anonymous for tick in self.recent))
         )

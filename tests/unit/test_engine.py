@@ -98,6 +98,22 @@ def test_crash_halts_before_the_warm_up_ends() -> None:
     assert signals[0].tick - START - 120 <= 10
 
 
+def test_burst_of_errors_in_a_small_candidate_is_no_crash() -> None:
+    small = Arm("1.1", 5, BASE.errors, begin=120, instances=1)
+    messages: list[EngineInput] = []
+    for second, (counted, marks) in enumerate(
+        zip(*[iter(stream([BASE, small], 240))] * 2, strict=True)
+    ):
+        messages.append(counted)
+        if second == 126:
+            tick = START + second
+            burst = (tick, "1.1", "1.1-0", "Timeout", 30, list(range(16)))
+            messages.append(batch(second, second, errors=[burst], partition=1))
+        messages.append(marks)
+    _, signals = judge(messages)
+    assert signals == []
+
+
 def test_retry_storm_of_one_client_does_not_halt() -> None:
     messages: list[EngineInput] = []
     for second, (counted, marks) in enumerate(
