@@ -39,7 +39,7 @@ from streamwatch.config import Config, Ingest, Kafka, SourceTopic, Topics
 from streamwatch.counts import encode
 from streamwatch.kafka import topics
 from streamwatch.kafka.clients import kafka_python, librdkafka
-from streamwatch.kafka.ingest import IngestStats, IngestWorker
+from streamwatch.kafka.ingest import IngestStats, run_worker
 from streamwatch.kafka.intake import Intake
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def streamwatch(config: Config, records: int) -> Result:
         stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    IngestWorker(config, 0, stop, stats).run()
+    run_worker(config, 0, stop, stats)
     if stats.failed or stats.late:
         raise SystemExit(f"not every record was counted: {stats}")
     return results[0]

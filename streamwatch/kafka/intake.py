@@ -26,7 +26,8 @@ class Intake:
     """Decodes messages, counts their records and keeps dead letters of the rest.
 
     Attributes:
-        combiner: holds the counts and the watermarks.
+        combiner: holds the counts and the watermarks; its `full` also says when there are so many
+            dead letters in hand that a flush is due.
         messages: messages taken since the last `clear`.
         message_bytes: their size.
         records: records decoded from them.
@@ -60,11 +61,6 @@ class Intake:
         self.dead_reasons: Counter[str] = Counter()
         self.sample: tuple[str, int, int] | None = None
         self._dead_bytes = 0
-
-    @property
-    def full(self) -> bool:
-        """A flush is due at once, to bound memory or the size of what is produced."""
-        return self.combiner.full or self._dead_bytes >= DEAD_LETTER_BYTES
 
     def take(
         self, topic: str, partition: int, offset: int, timestamp_ms: int | None, value: bytes
@@ -116,3 +112,5 @@ class Intake:
             self.dead_letters.append(Outgoing(self._topic, place, letter))
             self.dead_reasons[reason.value] += 1
             self._dead_bytes += len(letter)
+        if self._dead_bytes >= DEAD_LETTER_BYTES:
+            self.combiner.full = True
