@@ -35,6 +35,8 @@ _COMPACT = {
     "max.compaction.lag.ms": str(_HOUR_MS),
 }
 
+_FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
+
 #: A row of detect's table holds all the fingerprints of a service: megabytes when there are many.
 LARGEST_ROW = 8_388_608
 _LARGE_ROWS = {"max.message.bytes": str(LARGEST_ROW)}
@@ -111,9 +113,13 @@ def own_topics(config: Config) -> list[Topic]:
 
 
 def source_topics(config: Config) -> list[Topic]:
-    """The log topics, as they are made for development; in production they belong to others."""
+    """The log topics, as they are made for development; in production they belong to others.
+
+    They keep everything: brokers go by the messages' own timestamps, so that a capture of last
+    month would be deleted as soon as it is played.
+    """
     return [
-        Topic(source.topic, config.topics.partitions, config.topics.replication, {})
+        Topic(source.topic, config.topics.partitions, config.topics.replication, _FOR_EVER)
         for source in config.sources
     ]
 

@@ -23,7 +23,7 @@ from confluent_kafka import (
 )
 from kafka import KafkaConsumer
 
-from streamwatch.config import Config, Detect, Kafka, Topics
+from streamwatch.config import Config, Detect, Kafka, SourceTopic, Topics
 from streamwatch.errors import StageFailed, UsageError
 from streamwatch.kafka import clients, topics
 from streamwatch.kafka import embedded as module
@@ -38,6 +38,7 @@ def config(request: pytest.FixtureRequest, topic_prefix: str) -> Config:
         kafka=Kafka(bootstrap=broker.bootstrap),
         topics=Topics(prefix=topic_prefix, partitions=4),
         detect=Detect(group=f"{topic_prefix}-detect"),
+        sources=(SourceTopic(topic=f"{topic_prefix}-logs"),),
     )
     topics.create(config)
     return config
@@ -343,3 +344,15 @@ def test_the_pure_python_clients_read_what_librdkafka_writes(config: Config) -> 
     assert asyncio.run(read_async()) == (b"prod|cart", long)
     assert (message.key, message.value) == (b"prod|cart", long)
     assert message.headers == [("ce_id", b"1")]
+
+
+def test_a_capture_of_last_year_stays_where_it_is_played(config: Config) -> None:
+    topics.create(config, sources=True)
+    logs = config.sources[0].topic
+    producer = Producer(clients.librdkafka(config.kafka))
+    last_year = round((time.time() - 365 * 86_400) * 1000)
+    for number in range(20):
+        producer.produce(logs, b"old", str(number).encode(), timestamp=last_year)
+    assert producer.flush(10) == 0
+    time.sleep(5)
+    assert len(read_all(config, logs)) == 20
