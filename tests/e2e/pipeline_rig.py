@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+from reading import read_committed
 from streamwatch import config as configuration
 from streamwatch.counts import CountsBatch, decode
 from streamwatch.formats.registry import decoder_for
@@ -99,26 +99,7 @@ class Pipeline:
     def read(self, name: str) -> list[Message]:
         """Every committed message of one of streamwatch's topics."""
         topic = self.config.topics.name(name)
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.config.kafka.bootstrap,
-                "group.id": "reader",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "enable.auto.commit": False,
-            }
-        )
-        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
-        messages, unread = [], set(range(PARTITIONS))
-        while unread:
-            message = consumer.poll(10)
-            assert message is not None, f"{topic} cannot be read to its end"
-            if message.error():
-                unread.discard(message.partition())
-            else:
-                messages.append(message)
-        consumer.close()
-        return messages
+        return read_committed(self.config.kafka.bootstrap, topic, PARTITIONS)
 
     def signals(self) -> list[Signal]:
         return [decode_signal(message.value()) for message in self.read("signals")]

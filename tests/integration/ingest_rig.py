@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from reading import read_committed
 from streamwatch.config import Config, Ingest, Kafka, SourceTopic, Topics
 from streamwatch.counts import CountsBatch, Watermarks, decode
 from streamwatch.deadletters import DeadLetter
@@ -89,26 +90,7 @@ class Rig:
     def read(self, name: str) -> list[Message]:
         """Every committed message of one of streamwatch's topics."""
         topic = self.config.topics.name(name)
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.config.kafka.bootstrap,
-                "group.id": "reader",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "enable.auto.commit": False,
-            }
-        )
-        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
-        messages, open_partitions = [], set(range(PARTITIONS))
-        while open_partitions:
-            message = consumer.poll(10)
-            assert message is not None, f"{topic} cannot be read to its end"
-            if message.error():
-                open_partitions.discard(message.partition())
-            else:
-                messages.append(message)
-        consumer.close()
-        return messages
+        return read_committed(self.config.kafka.bootstrap, topic, PARTITIONS)
 
     def batches(self) -> list[CountsBatch]:
         found = [decode(message.value()) for message in self.read("counts")]
