@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import orjson
 
 from streamwatch.errors import InvalidMessage, Reason
 from streamwatch.records import SEVERITY_INFO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Parsed = TypeVar("Parsed")
 
 NANOSECONDS = 1_000_000_000
 
@@ -203,6 +209,30 @@ def _excerpt(value: Any) -> str:
         return "an array"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def parse(decode: Callable[[bytes], Parsed], value: bytes) -> Parsed:
+    """Decode JSON, half surrogate pairs in it mended.
+
+    Args:
+        decode: a msgspec decoder's method.
+        value: the message.
+
+    Raises:
+        InvalidMessage: not JSON, or not of the type that `decode` wants.
+    """
+    try:
+        try:
+            return decode(value)
+        except msgspec.ValidationError as error:
+            raise InvalidMessage(Reason.WRONG_TYPE, str(error)) from None
+        except msgspec.DecodeError:
+            repaired = without_lone_surrogates(value)
+            if repaired is None:
+                raise
+            return decode(repaired)
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage(Reason.UNDECODABLE, str(error)) from None
 
 
 def without_lone_surrogates(value: bytes) -> bytes | None:

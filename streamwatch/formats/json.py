@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from streamwatch.errors import InvalidMessage, Reason
+from streamwatch.errors import InvalidMessage
 from streamwatch.formats.fields import (
     TimestampReader,
     as_text,
+    parse,
     severity_from_name,
     severity_from_number,
-    without_lone_surrogates,
     wrong_type,
 )
 from streamwatch.records import SEVERITY_INFO, LogRecord
@@ -125,7 +125,7 @@ class JsonDecoder:
         ]
 
     def _reference(self, value: bytes) -> LogRecord:
-        raw = self._parse(value)
+        raw = parse(self._decode_any, value)
         values = {root: getattr(raw, name) for root, name in self._attributes.items()}
         if self._seen.widen(values, value):
             self._layout = _Layout(self._steps, self._seen)
@@ -136,20 +136,6 @@ class JsonDecoder:
         timestamp, severity = found.pop("timestamp"), found.pop("severity")
         request = bool(found.pop("request"))
         return LogRecord(timestamp_ns=timestamp, severity=severity, request=request, **found)
-
-    def _parse(self, value: bytes) -> Any:
-        try:
-            try:
-                return self._decode_any(value)
-            except msgspec.ValidationError as error:
-                raise InvalidMessage(Reason.WRONG_TYPE, str(error)) from None
-            except msgspec.DecodeError:
-                repaired = without_lone_surrogates(value)
-                if repaired is None:
-                    raise
-                return self._decode_any(repaired)
-        except (ValueError, RecursionError) as error:
-            raise InvalidMessage(Reason.UNDECODABLE, str(error)) from None
 
     def _value(
         self, target: str, raw: Any, attributes: Mapping[str, str], steps: tuple[_Step, ...]

@@ -14,8 +14,8 @@ import msgspec
 from streamwatch.errors import InvalidMessage, Reason
 from streamwatch.formats.fields import (
     as_text,
+    parse,
     severity_from_name,
-    without_lone_surrogates,
     wrong_type,
 )
 from streamwatch.records import SEVERITY_INFO, LogRecord
@@ -94,7 +94,7 @@ class OtlpJsonDecoder:
             InvalidMessage: not JSON, not OTLP logs, or a field of a type that does not fit: then
                 none of the message's records is returned.
         """
-        request = self._parse(value)
+        request = parse(self._decode, value)
         records: list[LogRecord] = []
         try:
             for group in request.resource_logs:
@@ -104,20 +104,6 @@ class OtlpJsonDecoder:
         except RecursionError as error:
             raise InvalidMessage(Reason.UNDECODABLE, str(error)) from None
         return records
-
-    def _parse(self, value: bytes) -> _Request:
-        try:
-            try:
-                return self._decode(value)
-            except msgspec.ValidationError as error:
-                raise InvalidMessage(Reason.WRONG_TYPE, str(error)) from None
-            except msgspec.DecodeError:
-                repaired = without_lone_surrogates(value)
-                if repaired is None:
-                    raise
-            return self._decode(repaired)
-        except (ValueError, RecursionError) as error:
-            raise InvalidMessage(Reason.UNDECODABLE, str(error)) from None
 
 
 def _origin(resource: dict[str, _AnyValue]) -> dict[str, str]:
